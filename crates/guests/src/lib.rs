@@ -1,0 +1,2 @@
+//! What the guests share.
+#![no_std]

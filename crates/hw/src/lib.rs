@@ -1,0 +1,2 @@
+//! The machine: the only crate with `asm!`.
+#![no_std]
