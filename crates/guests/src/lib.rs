@@ -1,2 +1,41 @@
-//! What the guests share.
+//! What the guests share: the way from a multiboot loader into 64-bit Rust, a console, an exit, and the machine's parts.
+//!
+//! A guest is a program that has a whole machine to itself and is there to do to it what a kernel does, and some things
+//! that no kernel should. Its log on the bare machine is the expectation for its run under Nestling, so a guest prints
+//! how the machine behaves, never an address or a time.
+//!
+//! **Unsafe.** Every function here that touches the machine is safe to call although it could ruin the program around it
+//! (write any port, MSR or control register): the caller is a test, whose subject is just that, and no memory but its
+//! own is there to be harmed. The `// SAFETY:` comments say "the machine is ours" where that is the whole reason.
+//!
+//! | you want to | look in |
+//! |---|---|
+//! | know how a guest starts | [`entry`] (32-bit to 64-bit), [`entry!`] |
+//! | print, end the run | [`console`], [`exit()`] |
+//! | see what the loader said | [`multiboot`] |
+//! | take interrupts, survive faults | [`interrupts`], [`fault`] |
+//! | touch ports, MSRs, memory, registers | [`port`], [`msr`], [`memory`], [`cpu`] |
+//! | use the local APIC, PIC, PIT, ACPI, PM timer | [`apic`], [`pic`], [`pit`], [`acpi`], [`pm_timer`] |
+//! | start the other processors | [`smp`] |
 #![no_std]
+#![expect(clippy::cast_possible_truncation, reason = "a 64-bit machine, and numbers cut to what a register takes")]
+
+pub mod acpi;
+pub mod apic;
+pub mod console;
+pub mod cpu;
+pub mod entry;
+pub mod exit;
+pub mod fault;
+pub mod interrupts;
+pub mod memory;
+pub mod msr;
+pub mod multiboot;
+pub mod pic;
+pub mod pit;
+pub mod pm_timer;
+pub mod port;
+pub mod smp;
+
+pub use exit::exit;
+pub use fault::{Fault, expect_fault};
