@@ -1,0 +1,186 @@
+//! What other processors post to a vCPU, without a lock.
+//!
+//! The first 64 bytes are laid out as a posted-interrupt descriptor (SDM 3C "Posted-Interrupt Processing", table
+//! "Format of Posted-Interrupt Descriptor"): 256 request bits, then a word whose bit 0 is the outstanding-notification
+//! bit. Processors change nothing else of that word. Its other bits used here are ones that neither processors nor
+//! remapping hardware use, so one load tells whether anything at all is waiting.
+//!
+//! Level-triggered vectors have bits of their own: their trigger mode must go to TMR with them, which a
+//! posted-interrupt descriptor cannot say, and one bit that says both cannot be taken halfway.
+//!
+//! # Ordering
+//!
+//! A poster sets its bit first and then the control word's; the owner clears the control word first and then takes
+//! the bits. The read-modify-writes of the control word are totally ordered. If a poster found it set, the owner's
+//! clearing comes later and sees the poster's bit; if not, the poster made it set again and reports that the target
+//! must be kicked. So no post is lost; a control word that announces nothing is possible and harmless. The control
+//! word is accessed sequentially consistently, which x86 gives for nothing with locked instructions, so that a target
+//! may also announce that it goes to sleep and then look here once more.
+
+use core::sync::atomic::{AtomicU64, Ordering};
+
+use arch::apic::{DeliveryMode, Message};
+
+use crate::events::Events;
+use crate::priority::FIRST_VECTOR;
+use crate::vectors::VectorSet;
+
+/// Outstanding notification: request bits may be set.
+const NOTIFICATION: u64 = 1 << 0;
+const NMI: u64 = 1 << 2;
+const INIT: u64 = 1 << 3;
+const STARTUP: u64 = 1 << 4;
+const SMI: u64 = 1 << 5;
+const EXTINT: u64 = 1 << 6;
+const LEVEL: u64 = 1 << 7;
+/// Lowest of the eight bits of the start-up vector.
+const STARTUP_VECTOR: u32 = 8;
+const ILLEGAL_VECTOR: u64 = 1 << 24;
+/// Everything above: what makes a mailbox non-empty.
+const MAIL: u64 = NOTIFICATION | NMI | INIT | STARTUP | SMI | EXTINT | LEVEL | 0xff << STARTUP_VECTOR | ILLEGAL_VECTOR;
+
+/// The mailbox of one vCPU: any processor posts, the processor that runs the vCPU takes.
+#[repr(C, align(64))]
+#[derive(Debug)]
+pub struct Mailbox {
+    requests: [AtomicU64; VectorSet::WORDS],
+    control: AtomicU64,
+    unused: [u64; 3],
+    level: [AtomicU64; VectorSet::WORDS],
+}
+
+/// What was in a mailbox.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub struct Mail {
+    /// Edge-triggered vectors, all 16 or above.
+    pub edge: VectorSet,
+    /// Level-triggered vectors, all 16 or above.
+    pub level: VectorSet,
+    /// Everything else that reaches the processor.
+    pub events: Events,
+    /// A vector below 16 was posted.
+    pub illegal_vector: bool,
+}
+
+impl Default for Mailbox {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Mailbox {
+    /// An empty mailbox.
+    pub const fn new() -> Self {
+        Self {
+            requests: [const { AtomicU64::new(0) }; VectorSet::WORDS],
+            control: AtomicU64::new(0),
+            unused: [0; 3],
+            level: [const { AtomicU64::new(0) }; VectorSet::WORDS],
+        }
+    }
+
+    /// Whether nothing is waiting: one load.
+    #[inline(always)]
+    pub fn is_empty(&self) -> bool {
+        self.control.load(Ordering::SeqCst) & MAIL == 0
+    }
+
+    /// Posts an interrupt. True when the mailbox was empty: the target must be kicked (this holds for every post).
+    /// A vector below 16 arrives as the receive-illegal-vector error.
+    pub fn post(&self, vector: u8, level_triggered: bool) -> bool {
+        if vector < FIRST_VECTOR {
+            return self.announce(ILLEGAL_VECTOR);
+        }
+        let (bits, flag) = if level_triggered { (&self.level, LEVEL) } else { (&self.requests, NOTIFICATION) };
+        bits[usize::from(vector >> 6)].fetch_or(1 << (vector & 63), Ordering::Release);
+        self.announce(flag)
+    }
+
+    /// Posts a non-maskable interrupt.
+    pub fn post_nmi(&self) -> bool {
+        self.announce(NMI)
+    }
+
+    /// Posts an INIT. A start-up that still waits came before it and is void.
+    pub fn post_init(&self) -> bool {
+        self.change(|control| control & !(STARTUP | 0xff << STARTUP_VECTOR) | INIT)
+    }
+
+    /// Posts a start-up IPI. Of several that wait the first counts: it starts the processor, and a running processor
+    /// ignores the others.
+    pub fn post_startup(&self, vector: u8) -> bool {
+        self.change(|control| match control & STARTUP {
+            0 => control | STARTUP | u64::from(vector) << STARTUP_VECTOR,
+            _ => control,
+        })
+    }
+
+    /// Posts a system-management interrupt.
+    pub fn post_smi(&self) -> bool {
+        self.announce(SMI)
+    }
+
+    /// Posts an interrupt whose vector the PIC supplies.
+    pub fn post_extint(&self) -> bool {
+        self.announce(EXTINT)
+    }
+
+    /// Posts `message`, by its delivery mode. The reserved mode posts nothing and is false.
+    pub fn deliver(&self, message: &Message) -> bool {
+        match message.mode {
+            DeliveryMode::Fixed | DeliveryMode::LowestPriority => self.post(message.vector, message.level_triggered),
+            DeliveryMode::Smi => self.post_smi(),
+            DeliveryMode::Reserved => false,
+            DeliveryMode::Nmi => self.post_nmi(),
+            DeliveryMode::Init => self.post_init(),
+            DeliveryMode::StartUp => self.post_startup(message.vector),
+            DeliveryMode::ExtInt => self.post_extint(),
+        }
+    }
+
+    /// Empties the mailbox. Only the processor that runs the vCPU calls it.
+    pub fn take(&self) -> Mail {
+        let control = self.control.fetch_and(!MAIL, Ordering::SeqCst);
+        let startup = (control & STARTUP != 0).then_some((control >> STARTUP_VECTOR & 0xff) as u8);
+        Mail {
+            edge: take_bits(&self.requests, control & NOTIFICATION != 0),
+            level: take_bits(&self.level, control & LEVEL != 0),
+            events: Events {
+                nmi: control & NMI != 0,
+                init: control & INIT != 0,
+                startup,
+                smi: control & SMI != 0,
+                extint: control & EXTINT != 0,
+            },
+            illegal_vector: control & ILLEGAL_VECTOR != 0,
+        }
+    }
+
+    fn announce(&self, flag: u64) -> bool {
+        self.control.fetch_or(flag, Ordering::SeqCst) & MAIL == 0
+    }
+
+    fn change(&self, change: impl Fn(u64) -> u64) -> bool {
+        let mut seen = self.control.load(Ordering::SeqCst);
+        loop {
+            match self.control.compare_exchange_weak(seen, change(seen), Ordering::SeqCst, Ordering::SeqCst) {
+                Ok(_) => return seen & MAIL == 0,
+                Err(current) => seen = current,
+            }
+        }
+    }
+}
+
+/// Takes all bits, if there may be any: four exchanges are dear on a path that mostly carries one kind.
+fn take_bits(bits: &[AtomicU64; VectorSet::WORDS], announced: bool) -> VectorSet {
+    let mut words = [0; VectorSet::WORDS];
+    if announced {
+        for (word, bits) in words.iter_mut().zip(bits) {
+            // A plain load is enough to pass over an empty word: a bit that comes later announces itself again.
+            if bits.load(Ordering::Relaxed) != 0 {
+                *word = bits.swap(0, Ordering::AcqRel);
+            }
+        }
+    }
+    VectorSet::from_words(words)
+}
