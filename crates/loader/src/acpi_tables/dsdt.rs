@@ -1,0 +1,65 @@
+//! The DSDT's AML, by hand (ACPI 6.5, 20 "ACPI Machine Language (AML) Specification").
+//!
+//! It says how to power off, that there is a PCI host bridge, and that COM1 is where it always was. In ASL:
+//!
+//! ```text
+//! Name (_S5, Package () { 0, 0, 0, 0 })
+//! Device (_SB.PCI0) {
+//!     Name (_HID, EisaId ("PNP0A03"))
+//!     Name (_CRS, ResourceTemplate () {
+//!         WordBusNumber (..., 0, 0, 0, 0, 1)             // bus 0 alone
+//!         IO (Decode16, 0xcf8, 0xcf8, 1, 8)              // configuration ports
+//!         WordIO (..., 0, 0, 0xcf7, 0, 0xcf8)
+//!         WordIO (..., 0, 0xd00, 0xffff, 0, 0xf300)
+//!         DWordMemory (..., 0, 0xc0000000, 0xfebfffff, 0, 0x3ec00000) })
+//! }
+//! Device (_SB.COM1) {
+//!     Name (_HID, EisaId ("PNP0501"))
+//!     Name (_UID, 1)
+//!     Name (_CRS, ResourceTemplate () { IO (Decode16, 0x3f8, 0x3f8, 0, 8) IRQNoFlags () {4} })
+//! }
+//! ```
+
+use super::S5_SLEEP_TYPE;
+
+/// The AML behind the table's header.
+#[rustfmt::skip]
+pub(crate) const AML: [u8; 179] = [
+    // Name (_S5_, Package, length 6, 4 elements); the sleep types for PM1a and PM1b.
+    0x08, b'_', b'S', b'5', b'_', 0x12, 0x06, 0x04, S5_SLEEP_TYPE, S5_SLEEP_TYPE, 0x00, 0x00,
+
+    // Device, length 0x73 in two bytes, dual name path _SB_.PCI0.
+    0x5b, 0x82, 0x43, 0x07, 0x2e, b'_', b'S', b'B', b'_', b'P', b'C', b'I', b'0',
+    // Name (_HID, DWord "PNP0A03" compressed)
+    0x08, b'_', b'H', b'I', b'D', 0x0c, 0x41, 0xd0, 0x0a, 0x03,
+    // Name (_CRS, Buffer, length 0x58 in two bytes, of 0x54 bytes)
+    0x08, b'_', b'C', b'R', b'S', 0x11, 0x48, 0x05, 0x0a, 0x54,
+    // Word address space, 13 bytes: bus numbers, fixed, produced; granularity 0, 0 to 0, offset 0, 1 long.
+    0x88, 0x0d, 0x00, 0x02, 0x0c, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x01, 0x00,
+    // I/O port, 16-bit decode: 0xcf8, alignment 1, 8 ports.
+    0x47, 0x01, 0xf8, 0x0c, 0xf8, 0x0c, 0x01, 0x08,
+    // Word address space: I/O, entire range, 0 to 0xcf7.
+    0x88, 0x0d, 0x00, 0x01, 0x0c, 0x03, 0x00, 0x00, 0x00, 0x00, 0xf7, 0x0c, 0x00, 0x00, 0xf8, 0x0c,
+    // Word address space: I/O, entire range, 0xd00 to 0xffff.
+    0x88, 0x0d, 0x00, 0x01, 0x0c, 0x03, 0x00, 0x00, 0x00, 0x0d, 0xff, 0xff, 0x00, 0x00, 0x00, 0xf3,
+    // Doubleword address space, 23 bytes: memory, read-write, 0xc0000000 to 0xfebfffff.
+    0x87, 0x17, 0x00, 0x00, 0x0c, 0x01, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0xc0, 0xff, 0xff, 0xbf, 0xfe,
+    0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0xc0, 0x3e,
+    // End tag; checksum 0 means that there is none.
+    0x79, 0x00,
+
+    // Device, length 0x30, dual name path _SB_.COM1.
+    0x5b, 0x82, 0x30, 0x2e, b'_', b'S', b'B', b'_', b'C', b'O', b'M', b'1',
+    // Name (_HID, DWord "PNP0501" compressed)
+    0x08, b'_', b'H', b'I', b'D', 0x0c, 0x41, 0xd0, 0x05, 0x01,
+    // Name (_UID, One)
+    0x08, b'_', b'U', b'I', b'D', 0x01,
+    // Name (_CRS, Buffer, length 0x10, of 0x0d bytes)
+    0x08, b'_', b'C', b'R', b'S', 0x11, 0x10, 0x0a, 0x0d,
+    // I/O port, 16-bit decode: 0x3f8, 8 ports.
+    0x47, 0x01, 0xf8, 0x03, 0xf8, 0x03, 0x00, 0x08,
+    // Interrupt: mask with line 4.
+    0x22, 0x10, 0x00,
+    // End tag.
+    0x79, 0x00,
+];
