@@ -1,0 +1,130 @@
+//! Bochs as the machine: its configuration, and what its log tells about the end of a run.
+
+use crate::setup::bochs::Bochs;
+use anyhow::Result;
+use std::path::Path;
+use std::process::Command;
+
+/// A machine for Bochs to play.
+pub(crate) struct Machine<'a> {
+    /// A CPU model of Bochs.
+    pub(crate) cpu_model: &'a str,
+    /// How many processors.
+    pub(crate) cpus: u32,
+    /// RAM in MiB.
+    pub(crate) memory: u32,
+    /// Whether MSRs that Bochs does not know read as zero instead of raising #GP as on a real processor. A Linux that
+    /// runs on Bochs itself needs that: it reads IA32_MISC_ENABLE, which Bochs lacks, before it can take a fault.
+    pub(crate) lenient_msrs: bool,
+}
+
+/// Bochs keeps at most this much guest memory in its own: more makes version 3.0 fail at start.
+const HOST_MEMORY_LIMIT: u32 = 2048;
+
+/// Writes the configuration into `dir` and returns the command that starts the machine there. The CD is `dir/iso`;
+/// the serial ports go to the files `com1` and `com2`, Bochs's own log to its standard error.
+pub(crate) fn command(machine: &Machine<'_>, dir: &Path) -> Result<Command> {
+    crate::places::write(&dir.join("bochsrc"), bochsrc(machine))?;
+    let bochs = Bochs::installed()?;
+    // setpriv: if xtask is killed, its machines go with it.
+    let mut command = Command::new("setpriv");
+    command.args(["--pdeathsig", "KILL"]).args(bochs.command_line()).args(["-q", "-f", "bochsrc"]);
+    command.envs(bochs.environment()).current_dir(dir);
+    Ok(command)
+}
+
+fn bochsrc(machine: &Machine<'_>) -> String {
+    let Machine { cpu_model, cpus, memory, lenient_msrs } = machine;
+    let ignore_bad_msrs = u8::from(*lenient_msrs);
+    let host = memory.min(&HOST_MEMORY_LIMIT);
+    // sync=none with a fixed start time makes a run repeat exactly: one instruction is one tick, on any host.
+    // Debian's build has no headless display but rfb, which nobody has to connect to.
+    // Unmapped ports are reported for the exit port, pc_system for resets; both are silent otherwise.
+    format!(
+        "config_interface: textconfig\n\
+         display_library: rfb, options=\"timeout=0\"\n\
+         memory: guest={memory}, host={host}\n\
+         romimage: file=$BXSHARE/BIOS-bochs-latest\n\
+         vgaromimage: file=$BXSHARE/VGABIOS-lgpl-latest\n\
+         ata0: enabled=1, ioaddr1=0x1f0, ioaddr2=0x3f0, irq=14\n\
+         ata0-master: type=cdrom, path=iso, status=inserted\n\
+         boot: cdrom\n\
+         com1: enabled=1, mode=file, dev=com1\n\
+         com2: enabled=1, mode=file, dev=com2\n\
+         cpu: model={cpu_model}, count={cpus}, ips=100000000, reset_on_triple_fault=0, \
+          ignore_bad_msrs={ignore_bad_msrs}\n\
+         clock: sync=none, time0=1700000000\n\
+         sound: waveoutdrv=dummy, waveindrv=dummy, midioutdrv=dummy\n\
+         log: -\n\
+         panic: action=fatal\n\
+         error: action=report\n\
+         info: action=ignore, pc_system=report\n\
+         debug: action=ignore, unmapped=report\n\
+         mouse: enabled=0\n"
+    )
+}
+
+/// What a line of Bochs's log says about the machine's end.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Event {
+    /// A 32-bit write to port 0xF4, which no device of Bochs answers.
+    ExitPort(u32),
+    /// Power-off by ACPI.
+    PowerOff,
+    /// The port with which Nestling ends Bochs.
+    Shutdown,
+    /// A reset of the machine other than the one at power-on.
+    Reset,
+    /// A processor stopped for good.
+    TripleFault,
+    /// Bochs gave up.
+    Panic(String),
+}
+
+/// Reads a line of Bochs's log: the tick it was written at, and the event it tells of.
+pub(crate) fn read_line(line: &str) -> (Option<u64>, Option<Event>) {
+    // "00012345678d[UNMAP ] text": ticks, level, module.
+    let digits = line.bytes().take_while(u8::is_ascii_digit).count();
+    let Some((ticks, text)) = line.split_at_checked(digits).filter(|_| digits >= 11) else { return (None, None) };
+    let ticks: Option<u64> = ticks.parse().ok();
+    let event = if let Some((_, value)) = text.split_once("32-bit write to 00f4 = ") {
+        u32::from_str_radix(value.trim(), 16).ok().map(Event::ExitPort)
+    } else if text.contains("ACPI control: soft power off") {
+        Some(Event::PowerOff)
+    } else if text.contains("Shutdown port: shutdown requested") {
+        Some(Event::Shutdown)
+    } else if text.contains("exception with no resolution") {
+        Some(Event::TripleFault)
+    } else if text.contains("bx_pc_system_c::Reset(") && ticks != Some(0) {
+        Some(Event::Reset)
+    } else {
+        text.split_once(">>PANIC<<").map(|(_, why)| Event::Panic(why.trim().to_owned()))
+    };
+    (ticks, event)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Lines as Bochs 3.0 of Debian 13 wrote them.
+    #[test]
+    fn lines_of_the_log() {
+        for (line, expected) in [
+            ("00000000000i[SYS   ] bx_pc_system_c::Reset(HARDWARE) called", (Some(0), None)),
+            ("00372127148i[SYS   ] bx_pc_system_c::Reset(SOFTWARE) called", (Some(372_127_148), Some(Event::Reset))),
+            ("00372127148d[UNMAP ] 32-bit write to 00f4 = 00000103", (Some(372_127_148), Some(Event::ExitPort(0x103)))),
+            ("00005347773d[UNMAP ] 8-bit write to 016e = b0", (Some(5_347_773), None)),
+            ("00372127148p[ACPI  ] >>PANIC<< ACPI control: soft power off", (Some(372_127_148), Some(Event::PowerOff))),
+            (
+                "100372127148p[UNMAP ] >>PANIC<< Shutdown port: shutdown requested",
+                (Some(100_372_127_148), Some(Event::Shutdown)),
+            ),
+            ("00000000000p[      ] >>PANIC<< no such file", (Some(0), Some(Event::Panic("no such file".to_owned())))),
+            ("Bochs is exiting with the following message:", (None, None)),
+            ("", (None, None)),
+        ] {
+            assert_eq!(read_line(line), expected, "{line}");
+        }
+    }
+}

@@ -1,0 +1,188 @@
+//! `run`: one guest, live.
+
+use crate::board::{self, Board, Emulator};
+use crate::build;
+use crate::console::say;
+use crate::defmt_log::Line;
+use crate::emulator::{self, Listener, Outcome};
+use crate::places;
+use crate::setup::{self, Need};
+use crate::spec::Spec;
+use anyhow::{Context, Result};
+use std::fs::File;
+use std::io::{IsTerminal, Write};
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// Build Nestling, boot it in the emulator and run a guest.
+///
+/// The guest's console comes out on standard output, Nestling's log on standard error. Without --kernel the demo guest
+/// that is built into Nestling runs.
+#[derive(clap::Args)]
+#[command(after_help = "Exit status:
+  0        the guest powered off, reset the machine, or wrote 0 to its exit port
+  1..123   what the guest wrote to its exit port (a 32-bit write to I/O port 0xF4; the low 8 bits of the value)
+  124      the time limit
+  125      Nestling or this command refused or failed; the last lines say why
+
+Examples:
+  cargo xtask run
+  cargo xtask run --kernel bzImage --initrd initramfs.cpio --cmdline 'console=ttyS0' --cpus 2
+  cargo xtask run --kernel kernel.elf --module 'data.bin one two' --serial serial.txt --timeout 60
+  cargo xtask run --kernel kernel.elf --bare          the same guest on the same machine without Nestling
+  cargo xtask run --board bochs-haswell --cpu-model corei7_icelake_u")]
+pub(crate) struct Options {
+    /// The machine to run on: a folder of boards/
+    #[arg(long, value_name = "NAME", default_value = board::DEFAULT)]
+    board: String,
+    /// The guest's kernel: a Linux bzImage or a multiboot1 kernel
+    #[arg(long, value_name = "FILE")]
+    kernel: Option<PathBuf>,
+    /// The guest's initial ramdisk
+    #[arg(long, value_name = "FILE")]
+    initrd: Option<PathBuf>,
+    /// A module for a multiboot kernel, with its arguments; may be given several times
+    #[arg(long = "module", value_name = "FILE ARGUMENTS")]
+    modules: Vec<String>,
+    /// The kernel's command line; a multiboot kernel gets its file name before it
+    #[arg(long, value_name = "TEXT", default_value = "", allow_hyphen_values = true)]
+    cmdline: String,
+    /// How many processors the guest has
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=64))]
+    cpus: u32,
+    /// How much memory the guest has
+    #[arg(long, value_name = "MIB", default_value_t = 512, value_parser = clap::value_parser!(u32).range(1..))]
+    memory: u32,
+    /// How many processors the machine has [default: as many as the guest]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=64))]
+    pcpus: Option<u32>,
+    /// The emulator's name of the processor [default: the board's]
+    #[arg(long, value_name = "NAME")]
+    cpu_model: Option<String>,
+    /// Also write exactly the bytes that the guest sent to its COM1 to this file
+    #[arg(long, value_name = "FILE")]
+    serial: Option<PathBuf>,
+    /// Also write Nestling's decoded log to this file
+    #[arg(long, value_name = "FILE")]
+    log: Option<PathBuf>,
+    /// Stop the machine after this time (status 124)
+    #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(1..))]
+    timeout: Option<u64>,
+    /// Run the guest on the emulated machine itself, without Nestling
+    #[arg(long)]
+    bare: bool,
+}
+
+/// The `run` command; returns the status for the shell.
+pub(crate) fn command(options: &Options) -> Result<u8> {
+    let spec = Spec {
+        cpu_model: options.cpu_model.clone(),
+        bare: options.bare,
+        kernel: options.kernel.clone(),
+        initrd: options.initrd.clone(),
+        modules: options.modules.clone(),
+        cmdline: options.cmdline.clone(),
+        cpus: options.cpus,
+        memory: options.memory,
+        pcpus: options.pcpus,
+        timeout: options.timeout.map(Duration::from_secs),
+        ..Spec::new(Board::load(&options.board)?)
+    };
+    spec.check()?;
+    let mut live = Live::create(options)?;
+    setup::ensure(&needs(&spec))?;
+    let built = if !spec.bare {
+        build::all()?
+    } else if spec.kernel.is_none() {
+        build::guests()?
+    } else {
+        build::nothing()
+    };
+    let name = format!("run-{}", std::process::id());
+    let dir = emulator::run_folder(&name)?;
+    let outcome = spec.run(&built, &dir, &mut live);
+    if std::env::var_os("KEEP").is_none() {
+        let _ = places::remove(&dir);
+    }
+    let outcome = outcome?;
+    live.flush()?;
+    report(&outcome, spec.bare);
+    Ok(outcome.status)
+}
+
+/// What a run of this kind needs from setup.
+pub(crate) fn needs(spec: &Spec) -> Vec<Need> {
+    let emulator = match spec.board.emulator {
+        Emulator::Qemu => Need::Qemu,
+        Emulator::Bochs | Emulator::None => Need::Bochs,
+    };
+    vec![Need::RustTarget, Need::BootTools, emulator]
+}
+
+fn report(outcome: &Outcome, bare: bool) {
+    let failed = outcome.status == crate::STATUS_FAILED || outcome.status == emulator::STATUS_TIME_LIMIT;
+    if failed && !outcome.emulator_log.is_empty() && (bare || outcome.ticks.is_none()) {
+        say("the emulator's last messages:");
+        for line in &outcome.emulator_log {
+            say(&format!("  {line}"));
+        }
+    }
+    let ticks = outcome.ticks.map_or(String::new(), |ticks| format!(" after {ticks} ticks"));
+    say(&format!("ended{ticks} with status {}: {}", outcome.status, outcome.reason));
+}
+
+/// Shows everything as it comes and copies it to the files that were asked for.
+struct Live {
+    serial: Option<File>,
+    log: Option<File>,
+    colored: bool,
+    error: Option<std::io::Error>,
+}
+
+impl Live {
+    fn create(options: &Options) -> Result<Self> {
+        let create = |path: &Option<PathBuf>| {
+            path.as_ref()
+                .map(|path| File::create(path).with_context(|| format!("cannot create {}", path.display())))
+                .transpose()
+        };
+        Ok(Live {
+            serial: create(&options.serial)?,
+            log: create(&options.log)?,
+            colored: std::io::stderr().is_terminal(),
+            error: None,
+        })
+    }
+
+    /// Reports a full disk at last: a log that was cut off must not look complete.
+    fn flush(&mut self) -> Result<()> {
+        self.error.take().map_or(Ok(()), |error| Err(error).context("cannot write the copy of the console or log"))
+    }
+
+    fn note(&mut self, result: std::io::Result<()>) {
+        if let Err(error) = result {
+            self.error.get_or_insert(error);
+        }
+    }
+}
+
+impl Listener for Live {
+    fn console(&mut self, bytes: &[u8]) {
+        // A closed pipe (`run | head`) ends the showing, not the run.
+        let mut out = std::io::stdout().lock();
+        let _ = out.write_all(bytes).and_then(|()| out.flush());
+        if let Some(file) = &mut self.serial {
+            let result = file.write_all(bytes);
+            self.note(result);
+        }
+    }
+
+    fn log(&mut self, line: &Line) {
+        let colors = if self.colored { ("\x1b[2m", "\x1b[0m") } else { ("", "") };
+        say(&format!("{}{}{}", colors.0, line.text, colors.1));
+        if let Some(file) = &mut self.log {
+            let result = writeln!(file, "{}", line.text);
+            self.note(result);
+        }
+    }
+}

@@ -1,0 +1,88 @@
+//! Tools that the host itself must have. As root they are installed; otherwise one sentence says what to install.
+
+use super::Need;
+use crate::command::Tool;
+use crate::console::Step;
+use crate::places;
+use anyhow::{Context, Result, bail};
+use std::path::Path;
+
+/// A host package and how to see that it is there.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) struct HostPackage {
+    name: &'static str,
+    /// A program on PATH, or an absolute path.
+    sign: &'static str,
+}
+
+const BOOT_TOOLS: [HostPackage; 5] = [
+    HostPackage { name: "grub-common", sign: "grub-mkrescue" },
+    HostPackage { name: "grub-pc-bin", sign: "/usr/lib/grub/i386-pc/multiboot2.mod" },
+    HostPackage { name: "xorriso", sign: "xorriso" },
+    HostPackage { name: "mtools", sign: "mformat" },
+    HostPackage { name: "util-linux", sign: "setpriv" },
+];
+const QEMU: [HostPackage; 2] = [
+    HostPackage { name: "qemu-system-x86", sign: "qemu-system-x86_64" },
+    HostPackage { name: "seabios", sign: "/usr/share/seabios/bios-256k.bin" },
+];
+const GUESTS: [HostPackage; 2] =
+    [HostPackage { name: "xz-utils", sign: "xz" }, HostPackage { name: "tar", sign: "tar" }];
+
+/// The packages that a need still misses.
+pub(crate) fn missing(need: Need) -> Vec<HostPackage> {
+    let wanted: &[HostPackage] = match need {
+        Need::BootTools => &BOOT_TOOLS,
+        Need::Qemu => &QEMU,
+        Need::LinuxGuest | Need::KvmPeer => &GUESTS,
+        Need::RustTarget | Need::Bochs => &[],
+    };
+    wanted.iter().copied().filter(|package| !package.is_installed()).collect()
+}
+
+/// Installs packages with the machine's own apt.
+pub(crate) fn install(packages: &[HostPackage]) -> Result<()> {
+    if packages.is_empty() {
+        return Ok(());
+    }
+    let names: Vec<&str> = packages.iter().map(|package| package.name).collect();
+    let list = names.join(" ");
+    if places::program("apt-get").is_none() {
+        bail!("these tools are missing and there is no apt-get here to install them: {list}");
+    }
+    if !is_root()? {
+        bail!(
+            "Debian packages are missing; install them once with: sudo apt-get install --no-install-recommends {list}"
+        );
+    }
+    let step = Step::start(format!("installing {list}"));
+    if apt_install(&names).is_err() {
+        // The lists are missing (a fresh container) or older than the mirror: fetch them and try once more.
+        Tool::new("apt-get").args(["-qq", "update"]).output().context("cannot update apt's package lists")?;
+        apt_install(&names)?;
+    }
+    step.done("");
+    if let Some(package) = packages.iter().find(|package| !package.is_installed()) {
+        bail!("{} is installed but {} is not there", package.name, package.sign);
+    }
+    Ok(())
+}
+
+fn apt_install(names: &[&str]) -> Result<()> {
+    Tool::new("apt-get")
+        .args(["-qq", "-y", "--no-install-recommends", "-o", "DPkg::Lock::Timeout=300", "install"])
+        .args(names)
+        .env("DEBIAN_FRONTEND", "noninteractive")
+        .output()
+        .map(drop)
+}
+
+fn is_root() -> Result<bool> {
+    Ok(Tool::new("id").args(["-u"]).output()?.trim() == "0")
+}
+
+impl HostPackage {
+    fn is_installed(self) -> bool {
+        if self.sign.starts_with('/') { Path::new(self.sign).exists() } else { places::program(self.sign).is_some() }
+    }
+}

@@ -1,0 +1,217 @@
+//! What is to run: a machine, a guest, and whether Nestling is between them. Made by `run`, `test` and `bench` alike.
+
+use crate::board::{Board, Emulator};
+use crate::bochs;
+use crate::build::Built;
+use crate::defmt_log::Decoder;
+use crate::emulator::{Listener, Outcome, Session};
+use crate::grub::Menu;
+use crate::kernel_file::{self, Kind};
+use crate::places;
+use anyhow::{Context, Result, bail};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
+
+/// What Nestling itself needs beside its guest's memory and files, in MiB.
+const OWN_MEMORY: u64 = 64;
+const MIB: u64 = 1 << 20;
+
+/// A run that was described completely.
+#[derive(Clone)]
+pub(crate) struct Spec {
+    pub(crate) board: Board,
+    /// Another CPU model than the board's.
+    pub(crate) cpu_model: Option<String>,
+    /// Without Nestling.
+    pub(crate) bare: bool,
+    /// None runs the demo guest.
+    pub(crate) kernel: Option<PathBuf>,
+    pub(crate) initrd: Option<PathBuf>,
+    /// Each "FILE" or "FILE ARGUMENTS".
+    pub(crate) modules: Vec<String>,
+    pub(crate) cmdline: String,
+    /// The guest's processors.
+    pub(crate) cpus: u32,
+    /// The guest's memory in MiB.
+    pub(crate) memory: u32,
+    /// The machine's processors; the guest's number unless said otherwise.
+    pub(crate) pcpus: Option<u32>,
+    /// The machine's memory in MiB, where a test wants less than a guest would be given.
+    pub(crate) machine_memory: Option<u32>,
+    /// More words for Nestling's own command line, for tests.
+    pub(crate) image_options: Vec<String>,
+    pub(crate) timeout: Option<Duration>,
+}
+
+impl Spec {
+    /// The demo guest on a board, to be changed from there.
+    pub(crate) fn new(board: Board) -> Self {
+        Spec {
+            board,
+            cpu_model: None,
+            bare: false,
+            kernel: None,
+            initrd: None,
+            modules: Vec::new(),
+            cmdline: String::new(),
+            cpus: 1,
+            memory: 512,
+            pcpus: None,
+            machine_memory: None,
+            image_options: Vec::new(),
+            timeout: None,
+        }
+    }
+
+    /// Finds what would fail later: files that cannot be read, options that do not go together.
+    pub(crate) fn check(&self) -> Result<()> {
+        readable("the kernel", self.kernel.as_deref())?;
+        readable("the initrd", self.initrd.as_deref())?;
+        for module in &self.modules {
+            readable("the module", Some(Path::new(module_file(module))))?;
+        }
+        if self.kernel.is_none() {
+            let unused = [
+                (self.initrd.is_some(), "--initrd"),
+                (!self.modules.is_empty(), "--module"),
+                (!self.cmdline.is_empty(), "--cmdline"),
+            ];
+            if let Some((_, option)) = unused.iter().find(|(is_given, _)| *is_given) {
+                bail!("{option} needs --kernel: the demo guest takes none");
+            }
+        }
+        if self.board.emulator == Emulator::None {
+            bail!(
+                "{} is a real machine: make its ISO with `cargo xtask image --board {}`, write it to a USB stick or CD, \
+                 start the machine from it and read its serial port (boards/{}/board.toml says which)",
+                self.board.name,
+                self.board.name,
+                self.board.name
+            );
+        }
+        Ok(())
+    }
+
+    /// Makes the ISO in `dir`, starts the machine and follows it to its end. The file `iso` is removed afterwards.
+    pub(crate) fn run(&self, built: &Built, dir: &Path, listener: &mut dyn Listener) -> Result<Outcome> {
+        let (menu, kind) =
+            if self.bare { self.bare_menu(built)? } else { (self.nestling_menu(built)?, Kind::Multiboot) };
+        let payload = menu.size().div_ceil(MIB);
+        let iso = menu.make_iso(dir, "iso")?;
+        drop(menu);
+        let decoder = if self.bare { None } else { Some(Decoder::new(&places::read(&built.image()?)?)?) };
+        let session = Session {
+            command: self.machine(payload, kind == Kind::Linux, dir)?,
+            dir,
+            decoder,
+            is_qemu: self.board.emulator == Emulator::Qemu,
+            timeout: self.timeout,
+        };
+        let outcome = session.run(listener);
+        if std::env::var_os("KEEP").is_none() {
+            let _ = std::fs::remove_file(iso);
+        }
+        outcome
+    }
+
+    /// The emulator's command for this machine.
+    fn machine(&self, payload: u64, lenient_msrs: bool, dir: &Path) -> Result<Command> {
+        let model = self.cpu_model.as_ref().or(self.board.cpu_model.as_ref()).context("the board has no CPU model")?;
+        let cpus = if self.bare { self.cpus } else { self.pcpus.unwrap_or(self.cpus) };
+        let memory = match self.machine_memory {
+            Some(memory) => memory,
+            // The bare machine is what the guest would see; Nestling's machine has room for both.
+            None if self.bare => self.memory,
+            None => u32::try_from((u64::from(self.memory) + OWN_MEMORY + payload).next_multiple_of(32))?,
+        };
+        if let Some(most) = self.board.memory.filter(|most| memory > *most) {
+            bail!(
+                "--memory {}: the machine would need {memory} MiB, and {} has at most {most}",
+                self.memory,
+                self.board.name
+            );
+        }
+        match self.board.emulator {
+            Emulator::Bochs => bochs::command(&bochs::Machine { cpu_model: model, cpus, memory, lenient_msrs }, dir),
+            Emulator::Qemu => Ok(qemu(model, cpus, memory, dir)),
+            Emulator::None => bail!("{} is a real machine", self.board.name),
+        }
+    }
+
+    /// GRUB loads the guest itself.
+    fn bare_menu(&self, built: &Built) -> Result<(Menu, Kind)> {
+        let mut menu = Menu::default();
+        let demo = built.guest("demo");
+        let (path, name) = match &self.kernel {
+            Some(path) => (path.clone(), path.display().to_string()),
+            None => (demo, "demo".to_owned()),
+        };
+        let kernel = places::read(&path)?;
+        let mut words = Vec::new();
+        let kind = kernel_file::kind(&path, &kernel)?;
+        match kind {
+            Kind::Linux => {
+                words.extend(self.cmdline.split_whitespace());
+                menu.load("linux", "guest/kernel", kernel, &words);
+                if let Some(initrd) = &self.initrd {
+                    menu.load("initrd", "guest/initrd", places::read(initrd)?, &[]);
+                }
+                if !self.modules.is_empty() {
+                    bail!("--module is for multiboot kernels; {} is a Linux kernel", path.display());
+                }
+            }
+            Kind::Multiboot => {
+                // GRUB leaves out the file's name, which QEMU and Nestling put before the text.
+                words.push(name.as_str());
+                words.extend(self.cmdline.split_whitespace());
+                menu.load("multiboot", "guest/kernel", kernel, &words);
+                let initrd = self.initrd.as_ref().map(|path| path.display().to_string());
+                for (index, module) in initrd.iter().chain(&self.modules).enumerate() {
+                    let bytes = places::read(Path::new(module_file(module)))?;
+                    let words: Vec<&str> = module.split_whitespace().collect();
+                    menu.load("module", &format!("guest/module{index}"), bytes, &words);
+                }
+            }
+        }
+        Ok((menu, kind))
+    }
+
+    /// GRUB loads Nestling, and everything of the guest as modules.
+    fn nestling_menu(&self, built: &Built) -> Result<Menu> {
+        let _ = built;
+        bail!("not yet")
+    }
+}
+
+/// The file of "FILE ARGUMENTS".
+fn module_file(module: &str) -> &str {
+    module.split_whitespace().next().unwrap_or(module)
+}
+
+fn readable(what: &str, path: Option<&Path>) -> Result<()> {
+    let Some(path) = path else { return Ok(()) };
+    if path.is_dir() {
+        bail!("{what} {} is a folder", path.display());
+    }
+    std::fs::File::open(path).map(drop).with_context(|| format!("{what} {} cannot be read", path.display()))
+}
+
+fn qemu(model: &str, cpus: u32, memory: u32, dir: &Path) -> Command {
+    let mut command = Command::new("setpriv");
+    command.args(["--pdeathsig", "KILL", "qemu-system-x86_64", "-nodefaults", "-machine", "q35", "-accel", "tcg"]);
+    command.args([
+        "-cpu",
+        model,
+        "-smp",
+        &cpus.to_string(),
+        "-m",
+        &memory.to_string(),
+        "-display",
+        "none",
+        "-no-reboot",
+    ]);
+    command.args(["-serial", "file:com1", "-serial", "file:com2", "-cdrom", "iso", "-boot", "d"]);
+    command.args(["-device", "isa-debug-exit,iobase=0xf4,iosize=0x4"]).current_dir(dir);
+    command
+}
