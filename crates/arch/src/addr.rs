@@ -65,7 +65,7 @@ address!(
 );
 
 impl Linear {
-    /// Whether bits 63:47 are all equal: canonical for 48-bit linear addresses (SDM 1, 3.3.7.1 "Canonical Addressing").
+    /// Whether bits 63:47 are all equal: canonical for 48-bit linear addresses (SDM 1 3.3.7.1 "Canonical Addressing").
     #[inline]
     pub const fn is_canonical(self) -> bool {
         let high = self.0.cast_signed() >> 47;

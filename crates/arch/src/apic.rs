@@ -1,6 +1,6 @@
-//! The local APIC's registers and interrupt messages (SDM 3A, chapter 12 "Advanced Programmable Interrupt Controller").
+//! The local APIC's registers and interrupt messages (SDM 3A chapter 11 "Advanced Programmable Interrupt Controller").
 
-/// Default physical address of the xAPIC register page (SDM 3A, 12.4.1 "The Local APIC Block Diagram").
+/// Default physical address of the xAPIC register page (SDM 3A 11.4.1 "The Local APIC Block Diagram").
 pub const DEFAULT_BASE: u64 = 0xfee0_0000;
 
 /// A register of the local APIC by its xAPIC offset (a multiple of 0x10); x2APIC's MSR is `0x800 + offset / 16`.
@@ -8,7 +8,7 @@ pub const DEFAULT_BASE: u64 = 0xfee0_0000;
 #[repr(transparent)]
 pub struct Register(pub u16);
 
-#[expect(missing_docs, reason = "the manual's names: SDM 3A, table 12-1 \"Local APIC Register Address Map\"")]
+#[expect(missing_docs, reason = "the manual's names: SDM 3A table 11-1 \"Local APIC Register Address Map\"")]
 impl Register {
     pub const ID: Self = Self(0x20);
     pub const VERSION: Self = Self(0x30);
@@ -45,7 +45,7 @@ impl core::fmt::Debug for Register {
     }
 }
 
-/// How a message is delivered (SDM 3A, 12.6.1 "Interrupt Command Register (ICR)"; same encoding in LVTs, IOAPIC and MSI).
+/// How a message is delivered (SDM 3A 11.6.1 "Interrupt Command Register (ICR)"; same encoding in LVTs, IOAPIC and MSI).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
 #[repr(u8)]

@@ -3,7 +3,7 @@
 use bitflags::bitflags;
 
 bitflags! {
-    /// CR0 (SDM 3A, 2.5 "Control Registers").
+    /// CR0 (SDM 3A 2.5 "Control Registers").
     #[derive(Clone, Copy, Debug, PartialEq, Eq)]
     pub struct Cr0: u64 {
         /// Protection enable.
@@ -30,7 +30,7 @@ bitflags! {
         const PG = 1 << 31;
     }
 
-    /// CR4 (SDM 3A, 2.5 "Control Registers").
+    /// CR4 (SDM 3A 2.5 "Control Registers").
     #[derive(Clone, Copy, Debug, PartialEq, Eq)]
     pub struct Cr4: u64 {
         /// Virtual-8086 mode extensions.
@@ -83,7 +83,7 @@ bitflags! {
         const UINTR = 1 << 25;
     }
 
-    /// IA32_EFER (SDM 3A, 2.2.1 "Extended Feature Enable Register").
+    /// IA32_EFER (SDM 3A 2.2.1 "Extended Feature Enable Register").
     #[derive(Clone, Copy, Debug, PartialEq, Eq)]
     pub struct Efer: u64 {
         /// SYSCALL enable.
@@ -96,7 +96,7 @@ bitflags! {
         const NXE = 1 << 11;
     }
 
-    /// RFLAGS (SDM 1, 3.4.3 "EFLAGS Register").
+    /// RFLAGS (SDM 1 3.4.3 "EFLAGS Register").
     #[derive(Clone, Copy, Debug, PartialEq, Eq)]
     pub struct Rflags: u64 {
         /// Carry.
@@ -138,5 +138,5 @@ bitflags! {
     }
 }
 
-/// CR0 after power-up or INIT: CD, NW and ET (SDM 3A, 10.1.1 "Processor State After Reset").
+/// CR0 after power-up or INIT: CD, NW and ET (SDM 3A 9.1.1 "Processor State After Reset").
 pub const CR0_RESET: Cr0 = Cr0::CD.union(Cr0::NW).union(Cr0::ET);

@@ -1,4 +1,4 @@
-//! Exceptions (SDM 3A, 6.15 "Exception and Interrupt Reference").
+//! Exceptions (SDM 3A 6.15 "Exception and Interrupt Reference").
 
 /// An interrupt or exception vector.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -51,7 +51,7 @@ pub enum Fault {
     Pf {
         /// The linear address, for CR2.
         address: u64,
-        /// The error code (SDM 3A, 4.7 "Page-Fault Exceptions").
+        /// The error code (SDM 3A 4.7 "Page-Fault Exceptions").
         error: u32,
     },
     /// Alignment check.

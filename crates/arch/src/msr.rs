@@ -1,4 +1,4 @@
-//! MSR numbers (SDM 4, 2.1 "Architectural MSRs"), those that Nestling names.
+//! MSR numbers (SDM 4 2.1 "Architectural MSRs"), those that Nestling names.
 
 /// The number of a model-specific register.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -20,7 +20,7 @@ impl defmt::Format for Msr {
 
 macro_rules! msrs {
     ($($name:ident = $number:expr;)*) => {
-        #[expect(missing_docs, reason = "the manual's names, listed in SDM 4, 2.1")]
+        #[expect(missing_docs, reason = "the manual's names, listed in SDM 4 2.1")]
         impl Msr { $(pub const $name: Self = Self($number);)* }
     };
 }

@@ -1,7 +1,7 @@
 //! General-purpose registers.
 
 /// A general-purpose register, numbered as instructions and exit qualifications number them
-/// (SDM 3C, 29.2.1 "Basic VM-Exit Information", table "Exit Qualification for Control-Register Accesses").
+/// (SDM 3C 28.2.1 "Basic VM-Exit Information", table "Exit Qualification for Control-Register Accesses").
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
 #[repr(u8)]

@@ -16,7 +16,7 @@ pub enum SegmentName {
     Gs = 5,
 }
 
-/// A segment's access rights in the VMCS's layout (SDM 3C, 26.4.1 "Guest Register State", table "Format of Access Rights").
+/// A segment's access rights in the VMCS's layout (SDM 3C 25.4.1 "Guest Register State", table "Format of Access Rights").
 #[derive(Clone, Copy, PartialEq, Eq, Default)]
 #[repr(transparent)]
 pub struct AccessRights(pub u32);

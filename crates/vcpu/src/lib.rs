@@ -1,3 +1,41 @@
 //! One virtual CPU: run loop, exit handlers, event injection, INIT and SIPI.
+//!
+//! The crate knows neither the machine nor the devices: [`Cpu`] is the processor that runs the vCPU, [`World`] the VM
+//! around it. It does not know that there is a scheduler either: [`Vcpu::run`] returns why it stopped ([`Left`]).
+//!
+//! | question | file |
+//! |---|---|
+//! | what happens between two entries | `run.rs` |
+//! | which event goes in next | `inject.rs` |
+//! | what an exit does | `exits/` |
+//! | what vmcs01 holds at the start | `setup.rs`, `reset.rs` |
+//! | what L1 sees of the machine | `cpuid.rs`, `mtrr.rs`, `msr_bitmap.rs` |
 #![cfg_attr(not(test), no_std)]
 #![forbid(unsafe_code)]
+
+mod blocking;
+pub mod control_registers;
+mod counters;
+mod cpu;
+pub mod cpuid;
+mod exits;
+mod inject;
+mod msr_bitmap;
+mod mtrr;
+mod reset;
+mod run;
+mod setup;
+mod skip;
+mod state;
+mod stop;
+mod world;
+
+pub use counters::Counters;
+pub use cpu::{Cpu, EntryRefused};
+pub use msr_bitmap::{io_bitmaps, msr_bitmap};
+pub use reset::FlatStart;
+pub use run::Left;
+pub use setup::{Controls, HostState, Identity, Pages, write_host_state};
+pub use state::{Activity, Vcpu};
+pub use stop::Stop;
+pub use world::{Report, World};

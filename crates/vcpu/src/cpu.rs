@@ -1,0 +1,69 @@
+//! The seam to the machine: what one vCPU needs of the processor that runs it.
+
+use arch::cpuid::CpuidResult;
+use arch::{GuestRegs, Msr};
+use vmcs::Access;
+
+/// VM entry was refused before anything of the guest was loaded: the instruction failed
+/// (SDM 3C 31.2 "Conventions").
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
+pub enum EntryRefused {
+    /// VMfailInvalid: no current VMCS.
+    NoCurrentVmcs,
+    /// VMfailValid: the VM-instruction error field says why.
+    Error,
+}
+
+/// One processor of the machine, with this vCPU's VMCS current on it.
+///
+/// `hw` implements it with instructions, tests with a scripted fake. All methods are called with interrupts disabled.
+pub trait Cpu {
+    /// The current VMCS.
+    type Vmcs: Access;
+
+    /// The current VMCS.
+    fn vmcs(&mut self) -> &mut Self::Vmcs;
+
+    /// Enters the guest by VMLAUNCH or VMRESUME, and comes back at the next VM exit with its registers in `regs`.
+    fn enter(&mut self, regs: &mut GuestRegs, launched: bool) -> Result<(), EntryRefused>;
+
+    /// The processor's time-stamp counter, no offset applied.
+    fn tsc(&self) -> u64;
+
+    /// What CPUID returns on this processor.
+    fn cpuid(&self, leaf: u32, subleaf: u32) -> CpuidResult;
+
+    /// The value of a harmless machine MSR, or `None` where the machine has no such register.
+    fn machine_msr(&self, msr: Msr) -> Option<u64>;
+
+    /// Loads XCR0 with a value that the handler has checked.
+    fn set_xcr0(&mut self, value: u64);
+
+    /// Loads IA32_XSS with a value that the handler has checked.
+    fn set_xss(&mut self, value: u64);
+
+    /// Loads CR2: VM exits and entries leave it alone, and a page fault injected by L0 must bring its address.
+    fn set_cr2(&mut self, value: u64);
+
+    /// Reads DR6, which VM exits and entries leave alone.
+    fn dr6(&self) -> u64;
+
+    /// Loads DR6.
+    fn set_dr6(&mut self, value: u64);
+
+    /// Writes back and invalidates the caches, for a guest's WBINVD or INVD.
+    fn write_back_caches(&mut self);
+
+    /// Drops the combined and guest-physical translations of this vCPU's VPID.
+    fn flush_vpid(&mut self);
+
+    /// Serves an external interrupt of the machine that the exit acknowledged.
+    fn machine_interrupt(&mut self, vector: u8);
+
+    /// Serves a non-maskable interrupt of the machine that ended the guest's run.
+    fn machine_nmi(&mut self);
+
+    /// Serves a machine check that ended the guest's run: the machine cannot be trusted any more.
+    fn machine_check(&mut self);
+}

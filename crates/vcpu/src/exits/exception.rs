@@ -1,0 +1,48 @@
+//! Exceptions and NMIs that exit.
+//!
+//! L0 takes #MC, which is the machine's, and #DB and #AC, which a guest could otherwise raise for ever within one
+//! instruction, out of the reach of every interrupt. The guest gets the latter two back.
+
+use arch::Fault;
+use vmcs::exit::ExceptionExit;
+use vmcs::fields::*;
+use vmcs::{Access, EventKind};
+
+use crate::cpu::Cpu;
+use crate::exits::Next;
+use crate::state::{Injection, Vcpu};
+
+/// The exception bitmap: #DB, #AC, #MC.
+pub(crate) const INTERCEPTED: u32 = 1 << 1 | 1 << 17 | 1 << 18;
+
+/// DR7.GD: MOV to a debug register raises #DB.
+const DR7_GENERAL_DETECT: u64 = 1 << 13;
+
+pub(super) fn handle(vcpu: &mut Vcpu, cpu: &mut impl Cpu, exit: ExceptionExit) -> Next {
+    if exit.info.is(EventKind::Nmi) {
+        cpu.machine_nmi();
+        return Next::Resume;
+    }
+    vcpu.requeue_cut_short(cpu.vmcs());
+    match exit.info.vector().0 {
+        1 => {
+            // Delivery clears DR7.GD; an exit in its place does not (SDM 3C 28.1 "Architectural State Before a VM Exit").
+            let dr7 = cpu.vmcs().read(GUEST_DR7);
+            if dr7 & DR7_GENERAL_DETECT != 0 {
+                cpu.vmcs().write(GUEST_DR7, dr7 & !DR7_GENERAL_DETECT);
+            }
+            let next = vcpu.inject_fault(cpu, Fault::Db(exit.qualification));
+            if exit.info.is(EventKind::PrivilegedSoftwareException) {
+                // INT1 is injected as what it was, so that the saved RIP points behind it.
+                let instruction_length = cpu.vmcs().read(VM_EXIT_INSTRUCTION_LEN);
+                vcpu.injection = Some(Injection { info: exit.info.for_injection(), error_code: 0, instruction_length });
+            }
+            next
+        }
+        17 => vcpu.inject_fault(cpu, Fault::Ac),
+        _ => {
+            cpu.machine_check();
+            Next::Resume
+        }
+    }
+}

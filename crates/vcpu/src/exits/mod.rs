@@ -1,0 +1,63 @@
+//! One handler per kind of exit; each says what comes next.
+
+mod control_register;
+mod cpuid;
+mod exception;
+mod instruction;
+mod memory;
+mod msr;
+mod port;
+
+pub(crate) use exception::INTERCEPTED as INTERCEPTED_EXCEPTIONS;
+use vmcs::Exit;
+
+use crate::cpu::Cpu;
+use crate::state::Vcpu;
+use crate::stop::Stop;
+use crate::world::World;
+
+/// What comes after an exit was handled.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Next {
+    /// Straight back into the guest: nothing that decides about events changed.
+    Resume,
+    /// Back into the guest by way of the checks for events and timers.
+    Attend,
+    /// The VM must stop.
+    Stop(Stop),
+}
+
+/// Handles the exit that the VMCS describes.
+#[inline]
+pub(crate) fn handle<C: Cpu, W: World>(vcpu: &mut Vcpu, cpu: &mut C, world: &mut W) -> Next {
+    let exit = Exit::read(cpu.vmcs());
+    vcpu.counters.count(exit.reason());
+    match exit {
+        Exit::Cpuid => cpuid::handle(vcpu, cpu),
+        Exit::Rdmsr => msr::read(vcpu, cpu, world),
+        Exit::Wrmsr => msr::write(vcpu, cpu, world),
+        Exit::EptViolation(violation) => memory::handle(vcpu, cpu, world, violation),
+        Exit::Io(access) => port::handle(vcpu, cpu, world, access),
+        Exit::Vmcall => instruction::vmcall(vcpu, cpu),
+        Exit::Hlt => instruction::hlt(vcpu, cpu),
+        // The next thing to do is what `attend` does anyway.
+        Exit::PreemptionTimer | Exit::InterruptWindow | Exit::NmiWindow => Next::Attend,
+        Exit::ExternalInterrupt(vector) => {
+            // "Acknowledge interrupt on exit" is on, so there is one.
+            if let Some(vector) = vector {
+                cpu.machine_interrupt(vector);
+            }
+            Next::Attend
+        }
+        Exit::ControlRegister(access) => control_register::handle(vcpu, cpu, world, access),
+        Exit::ExceptionOrNmi(info) => exception::handle(vcpu, cpu, info),
+        Exit::Xsetbv => instruction::xsetbv(vcpu, cpu),
+        Exit::Invd | Exit::Wbinvd => instruction::write_back(vcpu, cpu),
+        Exit::Rdpmc => vcpu.inject_fault(cpu, arch::Fault::Gp(0)),
+        Exit::Getsec | Exit::Monitor | Exit::Mwait { .. } | Exit::Rsm | Exit::Vmx(_) => vcpu.inject_fault(cpu, arch::Fault::Ud),
+        Exit::TripleFault => Next::Stop(Stop::TripleFault),
+        Exit::TaskSwitch(_) => Next::Stop(Stop::TaskSwitch),
+        Exit::EntryFailed(_) => Next::Stop(Stop::EntryFailed),
+        other => Next::Stop(Stop::UnexpectedExit(other.reason().0)),
+    }
+}

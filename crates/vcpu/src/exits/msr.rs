@@ -1,0 +1,111 @@
+//! RDMSR and WRMSR of registers that L0 keeps.
+
+use arch::{Fault, Msr};
+use vmcs::Access;
+use vmcs::fields::*;
+
+use crate::cpu::Cpu;
+use crate::exits::Next;
+use crate::exits::instruction::privilege_level;
+use crate::skip::skip_instruction;
+use crate::state::Vcpu;
+use crate::world::{Report, World};
+
+/// MCG_CAP: no bank, nothing optional. Machine checks are L0's; L1 sees a machine that never had one.
+const MCG_CAP: u64 = 0;
+
+/// Registers that only inform, read from the machine where it has them.
+const INFORMATIVE: [Msr; 5] =
+    [Msr::PLATFORM_ID, Msr::BIOS_SIGN_ID, Msr::PLATFORM_INFO, Msr::PERF_STATUS, Msr::MISC_ENABLE];
+
+#[inline]
+pub(super) fn read<C: Cpu, W: World>(vcpu: &mut Vcpu, cpu: &mut C, world: &mut W) -> Next {
+    let msr = Msr(vcpu.regs.ecx());
+    match read_value(vcpu, cpu, msr) {
+        Ok(value) => {
+            vcpu.regs.set_edx_eax(value);
+            skip_instruction(vcpu, cpu)
+        }
+        Err(fault) => refuse(vcpu, cpu, world, Report::UnknownMsr { msr, write: false }, fault),
+    }
+}
+
+#[inline]
+pub(super) fn write<C: Cpu, W: World>(vcpu: &mut Vcpu, cpu: &mut C, world: &mut W) -> Next {
+    let msr = Msr(vcpu.regs.ecx());
+    let value = vcpu.regs.edx_eax();
+    match write_value(vcpu, cpu, world, msr, value) {
+        // Timers, priorities or the TSC may have moved.
+        Ok(()) => match skip_instruction(vcpu, cpu) {
+            Next::Stop(stop) => Next::Stop(stop),
+            Next::Resume | Next::Attend => Next::Attend,
+        },
+        Err(fault) => refuse(vcpu, cpu, world, Report::UnknownMsr { msr, write: true }, fault),
+    }
+}
+
+/// The fault, with a line in the log when the kernel of a guest made it: user code is stopped before the exit.
+fn refuse<C: Cpu, W: World>(vcpu: &mut Vcpu, cpu: &mut C, world: &mut W, report: Report, fault: Fault) -> Next {
+    if privilege_level(cpu.vmcs()) == 0 {
+        world.report(report);
+    }
+    vcpu.inject_fault(cpu, fault)
+}
+
+fn read_value(vcpu: &mut Vcpu, cpu: &mut impl Cpu, msr: Msr) -> Result<u64, Fault> {
+    let now = cpu.tsc().wrapping_add(vcpu.tsc_offset);
+    match msr {
+        Msr::APIC_BASE | Msr::TSC_DEADLINE | Msr(0x800..=0x8ff) => vcpu.apic.read_msr(msr, now),
+        Msr::TSC_ADJUST => Ok(vcpu.tsc_adjust),
+        Msr::MCG_CAP => Ok(MCG_CAP),
+        Msr::MCG_STATUS => Ok(vcpu.mcg_status),
+        Msr::P5_MC_ADDR | Msr::P5_MC_TYPE => Ok(0),
+        Msr::XSS if vcpu.cpuid.lookup(0xd, 1).0.eax & 8 != 0 => Ok(0),
+        _ if INFORMATIVE.contains(&msr) => cpu.machine_msr(msr).ok_or(Fault::Gp(0)),
+        _ => vcpu.mtrrs.read(msr).ok_or(Fault::Gp(0)),
+    }
+}
+
+fn write_value<C: Cpu, W: World>(
+    vcpu: &mut Vcpu,
+    cpu: &mut C,
+    world: &mut W,
+    msr: Msr,
+    value: u64,
+) -> Result<(), Fault> {
+    let tsc = cpu.tsc();
+    match msr {
+        Msr::TSC_DEADLINE | Msr::APIC_BASE | Msr(0x800..=0x8ff) => {
+            vcpu.apic.write_msr(msr, value, tsc.wrapping_add(vcpu.tsc_offset), world)
+        }
+        // Writing either register moves both (SDM 3B 18.17.3 "Time-Stamp Counter Adjustment").
+        Msr::TSC => {
+            move_tsc(vcpu, cpu, value.wrapping_sub(tsc.wrapping_add(vcpu.tsc_offset)));
+            Ok(())
+        }
+        Msr::TSC_ADJUST => {
+            move_tsc(vcpu, cpu, value.wrapping_sub(vcpu.tsc_adjust));
+            Ok(())
+        }
+        Msr::MCG_STATUS if value <= 0b111 => {
+            vcpu.mcg_status = value;
+            Ok(())
+        }
+        Msr::P5_MC_ADDR | Msr::P5_MC_TYPE => Ok(()),
+        // A microcode update has no effect; its trigger and its signature register are written before it is read.
+        Msr::BIOS_SIGN_ID if cpu.machine_msr(msr).is_some() => Ok(()),
+        // No supervisor state component is offered.
+        Msr::XSS if value == 0 && vcpu.cpuid.lookup(0xd, 1).0.eax & 8 != 0 => Ok(()),
+        Msr::MISC_ENABLE if cpu.machine_msr(msr) == Some(value) => Ok(()),
+        _ => vcpu.mtrrs.write(msr, value).unwrap_or(Err(Fault::Gp(0))),
+    }
+}
+
+/// The guest's TSC jumps by `by`.
+fn move_tsc(vcpu: &mut Vcpu, cpu: &mut impl Cpu, by: u64) {
+    let before = cpu.tsc().wrapping_add(vcpu.tsc_offset);
+    vcpu.tsc_offset = vcpu.tsc_offset.wrapping_add(by);
+    vcpu.tsc_adjust = vcpu.tsc_adjust.wrapping_add(by);
+    vcpu.apic.tsc_written(before, before.wrapping_add(by));
+    cpu.vmcs().write(TSC_OFFSET, vcpu.tsc_offset);
+}

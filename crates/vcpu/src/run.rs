@@ -1,0 +1,148 @@
+//! The run loop of one vCPU.
+
+use vmcs::Access;
+use vmcs::fields::*;
+
+use crate::blocking::interrupts_on;
+use crate::cpu::{Cpu, EntryRefused};
+use crate::exits::{self, Next};
+use crate::state::{Activity, Vcpu};
+use crate::stop::Stop;
+use crate::world::World;
+
+/// Why a vCPU gave the processor back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
+pub enum Left {
+    /// It waits for an interrupt. `deaf` when interrupts are off: only an NMI or INIT could still wake it.
+    Halted {
+        /// RFLAGS.IF was clear.
+        deaf: bool,
+    },
+    /// It waits for a start-up IPI.
+    WaitsForSipi,
+    /// Its slice is over.
+    SliceOver,
+    /// The VM must stop.
+    Stop(Stop),
+}
+
+/// The timer value that stands for "never": at the slowest rate of any machine some minutes, then an exit for nothing.
+const TIMER_NEVER: u32 = u32::MAX;
+
+impl Vcpu {
+    /// Runs the guest until it has to leave the processor. Its VMCS is current on `cpu`.
+    pub fn run<C: Cpu, W: World>(&mut self, cpu: &mut C, world: &mut W, slice_end: u64) -> Left {
+        self.slice_end = slice_end;
+        // Whatever happened while the vCPU was away is looked at once.
+        self.attention = true;
+        loop {
+            if self.attention || !world.mailbox().is_empty() {
+                if let Some(left) = self.attend(cpu, world) {
+                    return left;
+                }
+            }
+            self.arm_timer(cpu, world);
+            if let Err(refused) = cpu.enter(&mut self.regs, self.launched) {
+                return Left::Stop(entry_refused(refused));
+            }
+            self.launched = true;
+            match exits::handle(self, cpu, world) {
+                Next::Resume => {}
+                Next::Attend => self.attention = true,
+                Next::Stop(stop) => return Left::Stop(stop),
+            }
+        }
+    }
+
+    /// Everything that may have to happen before an entry. `Some` when there is none.
+    fn attend<C: Cpu, W: World>(&mut self, cpu: &mut C, world: &mut W) -> Option<Left> {
+        self.attention = false;
+        if let Some(stop) = world.stop() {
+            return Some(Left::Stop(stop));
+        }
+        let now = cpu.tsc();
+        if now >= world.deadline() {
+            world.tick(now);
+        }
+        if now >= self.deadline {
+            self.apic.tick(now.wrapping_add(self.tsc_offset));
+        }
+        if let Some(left) = self.take_mail(cpu, world) {
+            return Some(left);
+        }
+        self.deadline = self.machine_time(now, self.apic.deadline());
+        self.sample_pic(world);
+        match self.activity {
+            Activity::Active => {}
+            Activity::WaitForSipi => {
+                self.attention = true;
+                return Some(Left::WaitsForSipi);
+            }
+            Activity::Halted if self.wakes(cpu) => self.activity = Activity::Active,
+            Activity::Halted => {
+                return Some(Left::Halted { deaf: !interrupts_on(cpu.vmcs()) });
+            }
+        }
+        if now >= self.slice_end {
+            self.attention = true;
+            return Some(Left::SliceOver);
+        }
+        self.inject(cpu, world);
+        None
+    }
+
+    /// A point of the guest's time in machine TSC, seen from `now`; what has passed is due at once.
+    fn machine_time(&self, now: u64, guest_time: u64) -> u64 {
+        let guest_now = now.wrapping_add(self.tsc_offset);
+        if guest_time == u64::MAX { u64::MAX } else { now.saturating_add(guest_time.saturating_sub(guest_now)) }
+    }
+
+    /// What others posted: interrupts into the APIC, NMI, INIT and start-up IPIs.
+    fn take_mail<C: Cpu, W: World>(&mut self, cpu: &mut C, world: &mut W) -> Option<Left> {
+        if world.mailbox().is_empty() {
+            return None;
+        }
+        let events = self.apic.drain(world.mailbox());
+        if events.init {
+            if self.bootstrap {
+                return Some(Left::Stop(Stop::BootstrapInit));
+            }
+            self.init(cpu);
+        }
+        if let Some(page) = events.startup
+            && self.activity == Activity::WaitForSipi
+        {
+            self.start_at_page(cpu, page);
+        }
+        self.nmi_pending |= events.nmi;
+        self.extint_message |= events.extint;
+        None
+    }
+
+    /// Makes the VMX-preemption timer end the guest's run at the next deadline.
+    ///
+    /// The field is loaded anew at every entry, so while something is due it is written before every entry.
+    #[inline(always)]
+    fn arm_timer<C: Cpu, W: World>(&mut self, cpu: &mut C, world: &W) {
+        let deadline = self.deadline.min(world.deadline()).min(self.slice_end);
+        if deadline == u64::MAX {
+            if self.timer_armed {
+                self.timer_armed = false;
+                cpu.vmcs().write(VMX_PREEMPTION_TIMER_VALUE, TIMER_NEVER);
+            }
+            return;
+        }
+        self.timer_armed = true;
+        // The timer ticks when bit `timer_shift` of the TSC changes, so one more tick than fits is never early.
+        let ticks = (deadline.saturating_sub(cpu.tsc()) >> self.timer_shift) + 1;
+        #[expect(clippy::cast_possible_truncation, reason = "bounded by the line before")]
+        let ticks = ticks.min(u64::from(TIMER_NEVER)) as u32;
+        cpu.vmcs().write(VMX_PREEMPTION_TIMER_VALUE, ticks);
+    }
+}
+
+#[cold]
+fn entry_refused(_: EntryRefused) -> Stop {
+    Stop::EntryFailed
+}

@@ -1,0 +1,240 @@
+//! What vmcs01 holds before the first entry: the controls, the host's state, and a guest after power-up.
+
+use arch::control::Cr4;
+use arch::{GuestRegs, HostPhys};
+use vlapic::{Features, Frequencies, LocalApic};
+use vmcs::controls::{EntryControls, ExitControls, PinBased, PrimaryBased, SecondaryBased};
+use vmcs::fields::*;
+use vmcs::{Access, Capabilities, Choice, MissingControls};
+
+use crate::control_registers::{CR0_OWNED, cr4_offered, cr4_owned};
+use crate::counters::Counters;
+use crate::cpu::Cpu;
+use crate::cpuid::{ControlledFeatures, CpuidTable, Topology};
+use crate::exits::INTERCEPTED_EXCEPTIONS;
+use crate::mtrr::Mtrrs;
+use crate::state::{Activity, Vcpu};
+
+/// The controls that run L1 on this machine: wanted, allowed, chosen.
+#[derive(Clone, Copy, Debug)]
+pub struct Controls {
+    /// Pin-based controls.
+    pub pin: Choice<PinBased>,
+    /// Primary processor-based controls.
+    pub primary: Choice<PrimaryBased>,
+    /// Secondary processor-based controls.
+    pub secondary: Choice<SecondaryBased>,
+    /// VM-exit controls.
+    pub exit: Choice<ExitControls>,
+    /// VM-entry controls.
+    pub entry: Choice<EntryControls>,
+}
+
+impl Controls {
+    /// Chooses the controls on a machine with these capabilities.
+    ///
+    /// # Errors
+    /// The controls that the machine lacks and Nestling cannot do without.
+    pub fn choose(machine: &Capabilities) -> Result<Self, MissingControls> {
+        Ok(Self {
+            pin: machine.pin.choose(
+                PinBased::EXTERNAL_INTERRUPT_EXITING
+                    | PinBased::NMI_EXITING
+                    | PinBased::VIRTUAL_NMIS
+                    | PinBased::ACTIVATE_PREEMPTION_TIMER,
+                PinBased::empty(),
+            )?,
+            primary: machine.primary.choose(
+                PrimaryBased::USE_TSC_OFFSETTING
+                    | PrimaryBased::HLT_EXITING
+                    | PrimaryBased::MWAIT_EXITING
+                    | PrimaryBased::MONITOR_EXITING
+                    | PrimaryBased::RDPMC_EXITING
+                    | PrimaryBased::CR8_LOAD_EXITING
+                    | PrimaryBased::CR8_STORE_EXITING
+                    | PrimaryBased::USE_IO_BITMAPS
+                    | PrimaryBased::USE_MSR_BITMAPS
+                    | PrimaryBased::ACTIVATE_SECONDARY_CONTROLS,
+                PrimaryBased::empty(),
+            )?,
+            secondary: machine.secondary.choose(
+                SecondaryBased::ENABLE_EPT | SecondaryBased::UNRESTRICTED_GUEST,
+                SecondaryBased::ENABLE_VPID
+                    | SecondaryBased::ENABLE_RDTSCP
+                    | SecondaryBased::ENABLE_INVPCID
+                    | SecondaryBased::ENABLE_XSAVES_XRSTORS,
+            )?,
+            exit: machine.exit.choose(
+                ExitControls::SAVE_DEBUG_CONTROLS
+                    | ExitControls::HOST_ADDRESS_SPACE_SIZE
+                    | ExitControls::ACKNOWLEDGE_INTERRUPT_ON_EXIT
+                    | ExitControls::SAVE_IA32_PAT
+                    | ExitControls::LOAD_IA32_PAT
+                    | ExitControls::SAVE_IA32_EFER
+                    | ExitControls::LOAD_IA32_EFER,
+                ExitControls::empty(),
+            )?,
+            entry: machine.entry.choose(
+                EntryControls::LOAD_DEBUG_CONTROLS | EntryControls::LOAD_IA32_PAT | EntryControls::LOAD_IA32_EFER,
+                EntryControls::empty(),
+            )?,
+        })
+    }
+}
+
+/// L0's own registers, which every VM exit of this processor loads (SDM 3C 25.5 "Host-State Area").
+/// RSP and RIP belong to the entry code and are written there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+#[expect(missing_docs, reason = "the registers' names")]
+pub struct HostState {
+    pub cr0: u64,
+    pub cr3: u64,
+    pub cr4: u64,
+    pub efer: u64,
+    pub pat: u64,
+    pub cs: u16,
+    pub ss: u16,
+    pub tr: u16,
+    pub fs_base: u64,
+    pub gs_base: u64,
+    pub tr_base: u64,
+    pub gdtr_base: u64,
+    pub idtr_base: u64,
+}
+
+/// Where the pages are that the VMCS points to, and how the guest is tagged.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Pages {
+    /// EPT pointer of L1's memory.
+    pub eptp: u64,
+    /// MSR bitmap ([`crate::msr_bitmap`]).
+    pub msr_bitmap: HostPhys,
+    /// First I/O bitmap, ports below 0x8000.
+    pub io_bitmap_a: HostPhys,
+    /// Second I/O bitmap.
+    pub io_bitmap_b: HostPhys,
+    /// Virtual-processor identifier, not zero.
+    pub vpid: u16,
+}
+
+/// What a vCPU is, beside the machine it runs on.
+#[derive(Clone, Copy, Debug)]
+pub struct Identity {
+    /// Number within the VM; also its initial APIC id.
+    pub index: u16,
+    /// vCPUs of the VM.
+    pub cpus: u32,
+    /// TSC and APIC-timer frequency.
+    pub frequencies: Frequencies,
+}
+
+impl Vcpu {
+    /// A vCPU after power-up: the bootstrap one (index 0) active, the others waiting for a start-up IPI.
+    ///
+    /// [`Vcpu::write_vmcs`] must follow before the first run.
+    pub fn new(cpu: &impl Cpu, machine: &Capabilities, controls: &Controls, identity: Identity) -> Self {
+        let secondary = controls.secondary.chosen;
+        let features = ControlledFeatures {
+            rdtscp: secondary.contains(SecondaryBased::ENABLE_RDTSCP),
+            invpcid: secondary.contains(SecondaryBased::ENABLE_INVPCID),
+            xsaves: secondary.contains(SecondaryBased::ENABLE_XSAVES_XRSTORS),
+        };
+        let topology = Topology { apic_id: u32::from(identity.index), cpus: identity.cpus };
+        let cpuid = CpuidTable::new(|leaf, subleaf| cpu.cpuid(leaf, subleaf), topology, features);
+        let bootstrap = identity.index == 0;
+        Self {
+            regs: GuestRegs::default(),
+            apic: LocalApic::new(topology.apic_id, bootstrap, identity.frequencies).with_features(Features {
+                physical_address_bits: cpuid.physical_address_bits(),
+                ..Features::DEFAULT
+            }),
+            counters: Counters::new(),
+            index: identity.index,
+            bootstrap,
+            mtrrs: Mtrrs::new(cpuid.physical_address_bits()),
+            activity: if bootstrap { Activity::Active } else { Activity::WaitForSipi },
+            attention: true,
+            launched: false,
+            injection: None,
+            nmi_pending: false,
+            extint_message: false,
+            primary: controls.primary.chosen,
+            windows: PrimaryBased::empty(),
+            tsc_offset: 0,
+            tsc_adjust: 0,
+            xcr0: 1,
+            cr4_offered: cr4_offered(&cpuid) & Cr4::from_bits_retain(machine.cr4.fixed1),
+            mcg_status: 0,
+            deadline: u64::MAX,
+            slice_end: u64::MAX,
+            timer_armed: true,
+            timer_shift: machine.misc.preemption_timer_shift(),
+            cpuid,
+        }
+    }
+
+    /// Fills the current VMCS, freshly cleared, and puts the guest's registers into their power-up state.
+    pub fn write_vmcs(&mut self, cpu: &mut impl Cpu, controls: &Controls, pages: &Pages, host: &HostState) {
+        let vmcs = cpu.vmcs();
+        vmcs.write(PIN_BASED_VM_EXEC_CONTROL, controls.pin.chosen.bits());
+        vmcs.write(CPU_BASED_VM_EXEC_CONTROL, controls.primary.chosen.bits());
+        vmcs.write(SECONDARY_VM_EXEC_CONTROL, controls.secondary.chosen.bits());
+        vmcs.write(VM_EXIT_CONTROLS, controls.exit.chosen.bits());
+        vmcs.write(VM_ENTRY_CONTROLS, controls.entry.chosen.bits());
+        vmcs.write(EXCEPTION_BITMAP, INTERCEPTED_EXCEPTIONS);
+        vmcs.write(PAGE_FAULT_ERROR_CODE_MASK, 0);
+        vmcs.write(PAGE_FAULT_ERROR_CODE_MATCH, 0);
+        vmcs.write(CR3_TARGET_COUNT, 0);
+        vmcs.write(VM_EXIT_MSR_STORE_COUNT, 0);
+        vmcs.write(VM_EXIT_MSR_LOAD_COUNT, 0);
+        vmcs.write(VM_ENTRY_MSR_LOAD_COUNT, 0);
+        vmcs.write(EPT_POINTER, pages.eptp);
+        vmcs.write(MSR_BITMAP, pages.msr_bitmap.get());
+        vmcs.write(IO_BITMAP_A, pages.io_bitmap_a.get());
+        vmcs.write(IO_BITMAP_B, pages.io_bitmap_b.get());
+        if controls.secondary.chosen.contains(SecondaryBased::ENABLE_VPID) {
+            vmcs.write(VIRTUAL_PROCESSOR_ID, pages.vpid);
+        }
+        if controls.secondary.chosen.contains(SecondaryBased::ENABLE_XSAVES_XRSTORS) {
+            vmcs.write(XSS_EXIT_BITMAP, 0);
+        }
+        vmcs.write(TSC_OFFSET, self.tsc_offset);
+        vmcs.write(CR0_GUEST_HOST_MASK, CR0_OWNED.bits());
+        vmcs.write(CR4_GUEST_HOST_MASK, cr4_owned(self.cr4_offered));
+        vmcs.write(VMCS_LINK_POINTER, u64::MAX);
+        vmcs.write(GUEST_SYSENTER_CS, 0);
+        vmcs.write(GUEST_SYSENTER_ESP, 0);
+        vmcs.write(GUEST_SYSENTER_EIP, 0);
+        vmcs.write(GUEST_IA32_DEBUGCTL, 0);
+        vmcs.write(GUEST_IA32_PAT, PAT_RESET);
+        write_host_state(vmcs, host);
+        self.reset_registers(cpu);
+    }
+}
+
+/// IA32_PAT after reset (SDM 3A 12.12.4 "Programming the PAT").
+const PAT_RESET: u64 = 0x0007_0406_0007_0406;
+
+/// Writes the host-state area: at set-up, and again when the vCPU moves to another processor.
+pub fn write_host_state(vmcs: &mut impl Access, host: &HostState) {
+    vmcs.write(HOST_CR0, host.cr0);
+    vmcs.write(HOST_CR3, host.cr3);
+    vmcs.write(HOST_CR4, host.cr4);
+    vmcs.write(HOST_IA32_EFER, host.efer);
+    vmcs.write(HOST_IA32_PAT, host.pat);
+    vmcs.write(HOST_CS_SELECTOR, host.cs);
+    vmcs.write(HOST_SS_SELECTOR, host.ss);
+    vmcs.write(HOST_DS_SELECTOR, 0);
+    vmcs.write(HOST_ES_SELECTOR, 0);
+    vmcs.write(HOST_FS_SELECTOR, 0);
+    vmcs.write(HOST_GS_SELECTOR, 0);
+    vmcs.write(HOST_TR_SELECTOR, host.tr);
+    vmcs.write(HOST_FS_BASE, host.fs_base);
+    vmcs.write(HOST_GS_BASE, host.gs_base);
+    vmcs.write(HOST_TR_BASE, host.tr_base);
+    vmcs.write(HOST_GDTR_BASE, host.gdtr_base);
+    vmcs.write(HOST_IDTR_BASE, host.idtr_base);
+    vmcs.write(HOST_IA32_SYSENTER_CS, 0);
+    vmcs.write(HOST_IA32_SYSENTER_ESP, 0);
+    vmcs.write(HOST_IA32_SYSENTER_EIP, 0);
+}

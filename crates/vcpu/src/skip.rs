@@ -1,0 +1,50 @@
+//! Past the instruction that exited: RIP, and what the end of an instruction means for events.
+
+use arch::Fault;
+use arch::control::Rflags;
+use arch::segment::AccessRights;
+use vmcs::Access;
+use vmcs::fields::*;
+
+use crate::blocking::Blocking;
+use crate::cpu::Cpu;
+use crate::exits::Next;
+use crate::state::Vcpu;
+
+/// DR6.BS: the trap came from single-stepping.
+const DR6_SINGLE_STEP: u64 = 1 << 14;
+
+/// Moves RIP past the instruction that caused the exit.
+///
+/// Ends blocking by STI and MOV SS, and raises the single-step trap that a completed instruction owes when RFLAGS.TF
+/// is set (SDM 3B 18.3.1.4 "Single-Step Exception Condition").
+#[inline]
+pub(crate) fn skip_instruction(vcpu: &mut Vcpu, cpu: &mut impl Cpu) -> Next {
+    let length = cpu.vmcs().read(VM_EXIT_INSTRUCTION_LEN);
+    let from = cpu.vmcs().read(GUEST_RIP);
+    finish_at(vcpu, cpu, from, from.wrapping_add(u64::from(length)))
+}
+
+/// The same for an instruction that the emulator has executed and that ends at `to`.
+#[inline]
+pub(crate) fn finish_at(vcpu: &mut Vcpu, cpu: &mut impl Cpu, from: u64, to: u64) -> Next {
+    let to = if (from ^ to) >> 31 == 0 { to } else { wrapped(cpu, to) };
+    cpu.vmcs().write(GUEST_RIP, to);
+    let blocking = Blocking::read(cpu.vmcs());
+    let mut next = Next::Resume;
+    if blocking.by_shadow() {
+        blocking.without_shadow().write(cpu.vmcs());
+        next = Next::Attend;
+    }
+    if cpu.vmcs().read(GUEST_RFLAGS) & Rflags::TF.bits() != 0 {
+        return vcpu.inject_fault(cpu, Fault::Db(DR6_SINGLE_STEP));
+    }
+    next
+}
+
+/// RIP after it crossed bit 31: outside 64-bit mode it has 32 bits.
+#[cold]
+fn wrapped(cpu: &mut impl Cpu, rip: u64) -> u64 {
+    let long_mode = cpu.vmcs().read(GUEST_IA32_EFER) & arch::control::Efer::LMA.bits() != 0;
+    if long_mode && AccessRights(cpu.vmcs().read(GUEST_CS_ACCESS_RIGHTS)).is_long() { rip } else { rip & 0xffff_ffff }
+}

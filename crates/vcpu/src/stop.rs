@@ -1,0 +1,72 @@
+//! Why a VM ends.
+
+use arch::{GuestPhys, Linear};
+
+/// Why a VM stopped, by itself or by L0.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
+pub enum Stop {
+    /// L1 turned its machine off.
+    PowerOff,
+    /// L1 reset its machine.
+    Reset,
+    /// L1 wrote this to its exit port.
+    ExitPort(u32),
+    /// A fault while a double fault was being delivered: the machine would shut down.
+    TripleFault,
+    /// Every vCPU halted with interrupts off: nothing can wake the VM.
+    HaltedForEver,
+    /// L1 fetched an instruction where there is no memory.
+    FetchOutsideMemory(GuestPhys),
+    /// Delivery of an interrupt or exception touched an address outside L1's memory: its IDT, GDT, TSS or stack is there.
+    DeliveryOutsideMemory(GuestPhys),
+    /// The paging structures that CR3 names are, in part, outside L1's memory.
+    PageTablesOutsideMemory(GuestPhys),
+    /// A device-memory access by an instruction that the emulator does not know; its first bytes.
+    UnknownInstruction {
+        /// Where it stands.
+        rip: Linear,
+        /// Its bytes, as many as were fetched.
+        bytes: [u8; 15],
+    },
+    /// A hardware task switch, which Nestling does not emulate.
+    TaskSwitch,
+    /// L1 sent an INIT to the bootstrap processor, which would restart firmware that is not there.
+    BootstrapInit,
+    /// A VM exit that L0 did not ask for: a bug of ours. The basic exit reason.
+    UnexpectedExit(u16),
+    /// VM entry failed: a bug of ours, explained in the log.
+    EntryFailed,
+}
+
+impl Stop {
+    /// The exit status of the run: 0 for an orderly end, the guest's own code, or 125 where L0 had to stop it.
+    pub const fn status(self) -> u32 {
+        match self {
+            Self::PowerOff | Self::Reset => 0,
+            Self::ExitPort(code) => code,
+            _ => 125,
+        }
+    }
+
+    /// One sentence for the user.
+    pub const fn sentence(self) -> &'static str {
+        match self {
+            Self::PowerOff => "L1 turned its machine off",
+            Self::Reset => "L1 reset its machine, which ends the run",
+            Self::ExitPort(_) => "L1 wrote its exit port",
+            Self::TripleFault => "L1 was stopped: triple fault (a fault while delivering a double fault; on a machine this is a shutdown)",
+            Self::HaltedForEver => "L1 was stopped: every processor halted with interrupts off, nothing can wake it",
+            Self::FetchOutsideMemory(_) => "L1 was stopped: it jumped to an address where its machine has no memory",
+            Self::DeliveryOutsideMemory(_) => {
+                "L1 was stopped: its IDT, TSS or stack lies where its machine has no memory, so an event could not be delivered"
+            }
+            Self::PageTablesOutsideMemory(_) => "L1 was stopped: its page tables lie where its machine has no memory",
+            Self::UnknownInstruction { .. } => "L1 was stopped: an instruction that Nestling does not emulate touched device memory",
+            Self::TaskSwitch => "L1 was stopped: it used a hardware task switch, which Nestling does not emulate",
+            Self::BootstrapInit => "L1 was stopped: INIT sent to its bootstrap processor would restart firmware, and there is none",
+            Self::UnexpectedExit(_) => "bug in Nestling: a VM exit that it did not ask for",
+            Self::EntryFailed => "bug in Nestling: a VM entry failed; the log names the rule",
+        }
+    }
+}

@@ -1,0 +1,71 @@
+//! The seam to the VM: what lies around one vCPU — memory, devices, the other vCPUs.
+
+use arch::{GuestMemory, GuestPhys, Msr, Width};
+use vlapic::{Bus, Mailbox};
+
+use crate::stop::Stop;
+
+/// What one vCPU sees of its VM. Each vCPU has a `World` of its own; what is shared lies behind it.
+///
+/// [`Bus`] is the part that the local APIC talks to: interrupt messages and EOI broadcasts.
+pub trait World: Bus {
+    /// L1's RAM.
+    type Memory: GuestMemory;
+
+    /// L1's RAM.
+    fn memory(&self) -> &Self::Memory;
+
+    /// What others have posted to this vCPU.
+    fn mailbox(&self) -> &Mailbox;
+
+    /// IN: the value in the low bits, the rest zero. `now` is the machine's TSC.
+    fn port_in(&mut self, port: u16, width: Width, now: u64) -> u32;
+
+    /// OUT. Asks for power-off by [`World::stop`].
+    fn port_out(&mut self, port: u16, width: Width, value: u32, now: u64);
+
+    /// A read of device memory; `None` when no device answers there.
+    fn mmio_read(&mut self, at: GuestPhys, width: Width, now: u64) -> Option<u64>;
+
+    /// A write of device memory; `false` when no device answers there.
+    fn mmio_write(&mut self, at: GuestPhys, width: Width, value: u64, now: u64) -> bool;
+
+    /// The INTA cycle: the vector that the PIC gives for its output.
+    fn pic_acknowledge(&mut self) -> u8;
+
+    /// Whether the PIC's output is asserted.
+    fn pic_asserted(&self) -> bool;
+
+    /// When the devices next want [`World::tick`], in the machine's TSC; `u64::MAX` for never. Cheap: the run loop
+    /// asks before every entry.
+    fn deadline(&self) -> u64;
+
+    /// Lets the devices do what is due.
+    fn tick(&mut self, now: u64);
+
+    /// Why the VM must stop, once somebody said so.
+    fn stop(&self) -> Option<Stop>;
+
+    /// Something that a user wants to know: for the log, never on the fast path.
+    fn report(&mut self, report: Report);
+}
+
+/// What is worth a line in the log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
+pub enum Report {
+    /// RDMSR or WRMSR of a register that L1's machine does not have: #GP was injected.
+    UnknownMsr {
+        /// The register.
+        msr: Msr,
+        /// Whether it was a write.
+        write: bool,
+    },
+    /// An access to an address where neither RAM nor a device answers: reads are all ones, writes are lost.
+    NothingThere {
+        /// The address.
+        at: GuestPhys,
+        /// Whether it was a write.
+        write: bool,
+    },
+}
