@@ -49,6 +49,10 @@ pub struct Mailbox {
     level: [AtomicU64; VectorSet::WORDS],
 }
 
+const _: () = assert!(core::mem::offset_of!(Mailbox, requests) == 0, "request bit V is bit V of the descriptor");
+const _: () = assert!(core::mem::offset_of!(Mailbox, control) == 32, "the notification bit is bit 256");
+const _: () = assert!(core::mem::offset_of!(Mailbox, level) == 64, "the descriptor has 64 bytes for itself");
+
 /// What was in a mailbox.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 pub struct Mail {

@@ -7,7 +7,20 @@ use arch::{Fault, Msr, Width};
 
 use crate::{Bus, Features, Frequencies, Identity, LocalApic};
 
+mod directory;
+mod eoi;
+mod errors;
+mod ipi;
+mod lint;
+mod lvt;
+mod mailbox;
 mod mmio;
+mod modes;
+mod priority;
+mod registers;
+mod reset;
+mod timer;
+mod timer_steps;
 
 /// A bus that remembers.
 #[derive(Default)]
