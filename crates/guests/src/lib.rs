@@ -15,7 +15,7 @@
 //! | see what the loader said | [`multiboot`] |
 //! | take interrupts, survive faults | [`interrupts`], [`fault`] |
 //! | touch ports, MSRs, memory, registers | [`port`], [`msr`], [`memory`], [`cpu`] |
-//! | use the local APIC, PIC, PIT, ACPI, PM timer | [`apic`], [`pic`], [`pit`], [`acpi`], [`pm_timer`] |
+//! | use the local APIC, IOAPIC, PIC, PIT, ACPI, PM timer | [`apic`], [`ioapic`], [`pic`], [`pit`], [`acpi`], [`pm_timer`] |
 //! | start the other processors | [`smp`] |
 #![no_std]
 #![expect(clippy::cast_possible_truncation, reason = "a 64-bit machine, and numbers cut to what a register takes")]
@@ -28,6 +28,7 @@ pub mod entry;
 pub mod exit;
 pub mod fault;
 pub mod interrupts;
+pub mod ioapic;
 pub mod memory;
 pub mod msr;
 pub mod multiboot;

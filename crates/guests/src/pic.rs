@@ -28,6 +28,14 @@ pub fn unmask(line: u8) {
     }
 }
 
+/// Lets just these lines through, bit 0 being line 0, and changes each controller by one write: so that what it then
+/// takes first is its choice and not ours. The second controller first.
+pub fn unmask_these(lines: u16) {
+    let [first, second] = lines.to_le_bytes();
+    out8(DATA[1], !second);
+    out8(DATA[0], !(first | if second == 0 { 0 } else { 1 << 2 }));
+}
+
 /// Keeps every line out.
 pub fn mask_all() {
     out8(DATA[0], 0xff);

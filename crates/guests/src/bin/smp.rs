@@ -23,20 +23,20 @@ const SELF: u32 = 1 << 18;
 const ALL: u32 = 2 << 18;
 
 const SEQUENTIAL: Ordering = Ordering::SeqCst;
-const ZERO: AtomicU32 = AtomicU32::new(0);
+type PerProcessor = [AtomicU32; smp::MOST];
 
 static COUNT: AtomicUsize = AtomicUsize::new(0);
-static IDS: [AtomicU32; smp::MOST] = [ZERO; smp::MOST];
+static IDS: PerProcessor = [const { AtomicU32::new(0) }; smp::MOST];
 /// Interrupts and NMIs taken, by processor.
-static TAKEN: [AtomicU32; smp::MOST] = [ZERO; smp::MOST];
+static TAKEN: PerProcessor = [const { AtomicU32::new(0) }; smp::MOST];
 /// The vectors taken, in their order, each a byte, the last in the lowest.
 static ORDER: AtomicU32 = AtomicU32::new(0);
 /// How often each processor came out of the trampoline.
-static STARTS: [AtomicU32; smp::MOST] = [ZERO; smp::MOST];
+static STARTS: PerProcessor = [const { AtomicU32::new(0) }; smp::MOST];
 /// Whether what a processor found in its APIC was what INIT leaves.
-static RESET_STATE: [AtomicU32; smp::MOST] = [ZERO; smp::MOST];
+static RESET_STATE: PerProcessor = [const { AtomicU32::new(0) }; smp::MOST];
 /// What each processor is asked to do; 0 when it has done it.
-static COMMAND: [AtomicU32; smp::MOST] = [ZERO; smp::MOST];
+static COMMAND: PerProcessor = [const { AtomicU32::new(0) }; smp::MOST];
 static COUNTER: AtomicU32 = AtomicU32::new(0);
 /// The mode that starting processors choose.
 static X2APIC: AtomicBool = AtomicBool::new(false);
@@ -90,6 +90,10 @@ fn count() -> usize {
     COUNT.load(SEQUENTIAL)
 }
 
+fn id_of(number: usize) -> u32 {
+    IDS[number].load(SEQUENTIAL)
+}
+
 fn others() -> core::ops::Range<usize> {
     1..count()
 }
@@ -97,7 +101,7 @@ fn others() -> core::ops::Range<usize> {
 /// This processor's number.
 fn number() -> usize {
     let id = apic::id();
-    (0..count()).find(|&number| IDS[number].load(SEQUENTIAL) == id).expect("an APIC id that the MADT lacks")
+    (0..count()).find(|&number| id_of(number) == id).expect("an APIC id that the MADT lacks")
 }
 
 fn note(frame: &mut Frame) {
@@ -194,7 +198,7 @@ fn started(number: usize, times: u32) {
 fn start_each() {
     println!(" started one by one");
     for number in others() {
-        smp::start_processor(IDS[number].load(SEQUENTIAL));
+        smp::start_processor(id_of(number));
         started(number, 1);
     }
 }
@@ -226,7 +230,7 @@ fn show(name: core::fmt::Arguments<'_>, send: impl FnOnce()) {
 
 /// The logical id of a processor in the mode that is on.
 fn logical(number: usize) -> u32 {
-    let id = IDS[number].load(SEQUENTIAL);
+    let id = id_of(number);
     if apic::is_x2apic() { (id >> 4) << 16 | 1 << (id & 15) } else { 1 << (number % 8) }
 }
 
@@ -242,7 +246,7 @@ fn all_ipis() {
     let broadcast = if apic::is_x2apic() { u32::MAX } else { 0xff };
     println!(" fixed");
     for number in 0..count() {
-        ipi(format_args!("to {number}"), IDS[number].load(SEQUENTIAL), fixed);
+        ipi(format_args!("to {number}"), id_of(number), fixed);
     }
     ipi(format_args!("to nobody's id"), 0x7e, fixed);
     ipi(format_args!("to all ids"), broadcast, fixed);
@@ -258,7 +262,7 @@ fn all_ipis() {
 
     println!(" NMI");
     for number in 0..count() {
-        ipi(format_args!("to {number}"), IDS[number].load(SEQUENTIAL), nmi);
+        ipi(format_args!("to {number}"), id_of(number), nmi);
     }
     ipi(format_args!("all but self"), 0, nmi | smp::ALL_BUT_SELF);
     ipi(format_args!("logical, to all"), everyone(), nmi | LOGICAL);
@@ -285,9 +289,9 @@ fn all_ipis() {
         show(format_args!("from {number}"), || command(number, SEND_TO_BOOT, VECTOR.into()));
         COUNTER.store(0, SEQUENTIAL);
         command(number, HALT, 0);
-        ipi(format_args!("to {number}, halted"), IDS[number].load(SEQUENTIAL), fixed);
+        ipi(format_args!("to {number}, halted"), id_of(number), fixed);
         command(number, HALT, 0);
-        ipi(format_args!("NMI to {number}, halted"), IDS[number].load(SEQUENTIAL), nmi);
+        ipi(format_args!("NMI to {number}, halted"), id_of(number), nmi);
         println!("  woken {} times", COUNTER.load(SEQUENTIAL));
     }
 
@@ -353,7 +357,7 @@ fn self_ipi_register() {
 fn restart() {
     println!(" restarted");
     for number in others() {
-        let id = IDS[number].load(SEQUENTIAL);
+        let id = id_of(number);
         for state in [0, HALT_DEAF, SPIN_DEAF] {
             if state != 0 {
                 command(number, state, 0);
