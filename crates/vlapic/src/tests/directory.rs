@@ -117,6 +117,19 @@ fn x2apic_logical() {
     check(&x2apic(), logical(0xff), None, &everybody);
 }
 
+/// While processors go to x2APIC mode one after the other, both kinds are there: a logical destination that an xAPIC
+/// cannot hold must not be cut to 8 bits and hit one.
+#[test]
+fn mixed_modes() {
+    let xapic = Identity { logical_id: 0xff, ..APIC };
+    let directory = directory(&[xapic, Identity { id: 0x21, mode: Mode::X2apic, ..APIC }]);
+    check(&directory, wide(logical(0x0002_0002)), None, &[1]);
+    check(&directory, wide(physical(0x21)), None, &[1]);
+    check(&directory, wide(physical(0x100)), None, &[]);
+    check(&directory, wide(physical(0xffff_ffff)), None, &[0, 1]);
+    check(&directory, physical(0xff), None, &[0, 1]);
+}
+
 #[test]
 fn shorthands() {
     for (shorthand, from, expected) in [
