@@ -1,0 +1,185 @@
+//! The image's own command line, from the boot loader: `console=com1 log=com2 end=bochs pcpus=2`.
+
+use core::fmt;
+
+use heapless::String;
+
+/// How the image runs. [`Default`] is a PC with two serial ports.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
+pub struct ImageOptions {
+    /// `console=com1..com4|none`: the port that gets what the guest writes to its COM1.
+    pub console: Option<SerialPort>,
+    /// `log=com1..com4|none`: the port that gets the image's log.
+    pub log: Option<SerialPort>,
+    /// `end=bochs|acpi|reset|halt`: what the image does with the machine when the run has ended.
+    pub end: End,
+    /// `pcpus=N`: use at most so many processors of the machine; at least 1.
+    pub pcpus: Option<u32>,
+}
+
+impl Default for ImageOptions {
+    fn default() -> Self {
+        Self { console: Some(SerialPort::Com1), log: Some(SerialPort::Com2), end: End::Acpi, pcpus: None }
+    }
+}
+
+/// A serial port of a PC.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
+pub enum SerialPort {
+    /// COM1.
+    Com1,
+    /// COM2.
+    Com2,
+    /// COM3.
+    Com3,
+    /// COM4.
+    Com4,
+}
+
+impl SerialPort {
+    /// First I/O port, where PCs have always had it.
+    pub const fn io_port(self) -> u16 {
+        match self {
+            Self::Com1 => 0x3f8,
+            Self::Com2 => 0x2f8,
+            Self::Com3 => 0x3e8,
+            Self::Com4 => 0x2e8,
+        }
+    }
+}
+
+/// What the image does with the machine at the end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
+pub enum End {
+    /// Ends the emulator: Bochs's shutdown port.
+    Bochs,
+    /// Powers off through ACPI.
+    Acpi,
+    /// Resets the machine.
+    Reset,
+    /// Stops all processors.
+    Halt,
+}
+
+/// A mistake in the image's command line. `Display` is one sentence.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
+pub struct OptionsError {
+    /// The word that is wrong, cut to 48 bytes.
+    pub word: String<48>,
+    /// What it should be.
+    pub expected: &'static str,
+}
+
+impl fmt::Display for OptionsError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "the image's command line has \"{}\": give {}", self.word, self.expected)
+    }
+}
+
+impl core::error::Error for OptionsError {}
+
+const PORT: &str = "com1, com2, com3, com4 or none";
+
+impl ImageOptions {
+    /// Reads the image's command line. A later option wins over an earlier one, so that a person can append. The first
+    /// word is skipped if it has no `=`: some boot loaders put the image's name there.
+    ///
+    /// # Errors
+    /// The first word that is no option, or has a value that the option does not take.
+    pub fn parse(command_line: &str) -> Result<Self, OptionsError> {
+        let mut options = Self::default();
+        for (word, index) in command_line.split_ascii_whitespace().zip(0u32..) {
+            let result = match word.split_once('=') {
+                None if index == 0 => Ok(()),
+                Some(("console", value)) => port(value).map(|port| options.console = port),
+                Some(("log", value)) => port(value).map(|port| options.log = port),
+                Some(("end", value)) => end(value).map(|end| options.end = end),
+                Some(("pcpus", value)) => pcpus(value).map(|count| options.pcpus = Some(count)),
+                _ => Err("console=, log=, end= or pcpus="),
+            };
+            result.map_err(|expected| OptionsError { word: cut(word), expected })?;
+        }
+        Ok(options)
+    }
+}
+
+fn port(value: &str) -> Result<Option<SerialPort>, &'static str> {
+    Ok(Some(match value {
+        "com1" => SerialPort::Com1,
+        "com2" => SerialPort::Com2,
+        "com3" => SerialPort::Com3,
+        "com4" => SerialPort::Com4,
+        "none" => return Ok(None),
+        _ => return Err(PORT),
+    }))
+}
+
+fn end(value: &str) -> Result<End, &'static str> {
+    match value {
+        "bochs" => Ok(End::Bochs),
+        "acpi" => Ok(End::Acpi),
+        "reset" => Ok(End::Reset),
+        "halt" => Ok(End::Halt),
+        _ => Err("end=bochs, acpi, reset or halt"),
+    }
+}
+
+fn pcpus(value: &str) -> Result<u32, &'static str> {
+    value.parse().ok().filter(|count| *count > 0).ok_or("pcpus= and a number from 1 on")
+}
+
+/// The start of `word`, as far as there is room for it.
+fn cut<const N: usize>(word: &str) -> String<N> {
+    let mut short = String::new();
+    for character in word.chars() {
+        if short.push(character).is_err() {
+            break;
+        }
+    }
+    short
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// Each option, the image's name before them as QEMU and multiboot1 loaders put it, and the last word winning.
+    #[test]
+    fn options() {
+        let parsed = ImageOptions::parse("out/nestling.elf console=none log=com1 end=halt pcpus=3 end=bochs").unwrap();
+        let expected = ImageOptions { console: None, log: Some(SerialPort::Com1), end: End::Bochs, pcpus: Some(3) };
+        assert_eq!(parsed, expected);
+        assert_eq!(ImageOptions::parse(" "), Ok(ImageOptions::default()));
+    }
+
+    /// A mistake is named with the word that has it.
+    #[test]
+    fn mistakes() {
+        for (line, word) in [
+            ("console=com5", "console=com5"),
+            ("end=", "end="),
+            ("pcpus=0", "pcpus=0"),
+            ("pcpus=-1", "pcpus=-1"),
+            ("verbose=1", "verbose=1"),
+            ("image quiet", "quiet"),
+        ] {
+            let error = ImageOptions::parse(line).unwrap_err();
+            assert_eq!(error.word, word);
+            assert!(error.to_string().contains(word));
+        }
+    }
+
+    proptest! {
+        /// Any command line: options or an error, never a panic.
+        #[test]
+        fn any_text(line in "\\PC{0,80}") {
+            let _ = ImageOptions::parse(&line);
+        }
+    }
+}
