@@ -1,11 +1,14 @@
 //! Host only: fakes of the seams, and check helpers for the tests of the pure crates.
 //!
 //! - [`FakeVmcs`]: a VMCS in a map, with a valid 64-bit guest and host to start from.
+//! - [`FakeMemory`]: the memory that VM entry looks at.
 //! - [`capability_msrs`]: VMX capability MSRs of a processor that has every control.
 #![forbid(unsafe_code)]
 
 mod capability_msrs;
+mod fake_memory;
 mod fake_vmcs;
 
 pub use capability_msrs::capability_msrs;
+pub use fake_memory::FakeMemory;
 pub use fake_vmcs::FakeVmcs;

@@ -4,7 +4,7 @@
 //!   [`Access`].
 //! - The control words: [`controls`]; what the processor offers of them and how a word is chosen: [`capabilities`].
 //! - Why the guest stopped: [`Exit::read`]; events in and out: [`EventInfo`].
-//! - Why a VMX instruction failed: [`InstructionError`]; everything a
+//! - Why a VMX instruction failed: [`InstructionError`]; which rule a failed entry broke: [`checks`]; everything a
 //!   VMCS says: [`mod@dump`].
 //!
 //! Nothing here executes an instruction. Sources: Intel SDM, edition named in ARCHITECTURE.md.
@@ -13,6 +13,7 @@
 
 mod access;
 pub mod capabilities;
+pub mod checks;
 mod choose;
 pub mod controls;
 pub mod dump;

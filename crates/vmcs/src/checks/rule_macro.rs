@@ -1,0 +1,34 @@
+//! How a group of rules is written: each once, with its condition.
+
+/// `rules! { prefix, section, title, outcome, |state| NAME [fields] "what must hold" => condition; ... }` makes a static
+/// [`Rule`](super::Rule) for each, a list `RULES` of them and a function `check` that finds the broken ones. An outcome
+/// after `@` replaces the group's.
+macro_rules! rules {
+    ($prefix:literal, $section:literal, $title:literal, $outcome:ident, |$state:ident|
+        $($name:ident [$($field:ident),*] $(@ $other:ident)? $statement:expr => $holds:expr;)*) => {
+        $(
+            static $name: $crate::checks::Rule = $crate::checks::Rule {
+                name: concat!($prefix, stringify!($name)),
+                section: $section,
+                title: $title,
+                statement: $statement,
+                fields: &[$($crate::fields::$field.encoding()),*],
+                outcome: rules!(@outcome $outcome $($other)?),
+            };
+        )*
+
+        /// The group's rules, in the manual's order.
+        pub(in $crate::checks) static RULES: &[&$crate::checks::Rule] = &[$(&$name),*];
+
+        /// Hands the group's broken rules to `broken` until it says to stop.
+        pub(in $crate::checks) fn check<A: $crate::access::Access>(
+            $state: &$crate::checks::state::State<'_, A>,
+            broken: $crate::checks::Broken<'_>,
+        ) -> core::ops::ControlFlow<()> {
+            $(if !($holds) { broken(&$name)?; })*
+            core::ops::ControlFlow::Continue(())
+        }
+    };
+    (@outcome $group:ident $own:ident) => { $crate::checks::Outcome::$own };
+    (@outcome $group:ident) => { $crate::checks::Outcome::$group };
+}
