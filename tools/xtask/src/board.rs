@@ -77,8 +77,10 @@ pub(crate) enum Emulator {
 pub(crate) enum End {
     /// Bochs's own port 0x8900.
     Bochs,
-    /// QEMU's `isa-debug-exit` at port 0xF4.
-    Qemu,
+    /// Power-off by ACPI.
+    Acpi,
+    /// A reset of the machine.
+    Reset,
     /// The processors halt and the machine stays on for its owner to read the console.
     Halt,
 }
@@ -88,7 +90,8 @@ impl End {
     pub(crate) fn name(self) -> &'static str {
         match self {
             End::Bochs => "bochs",
-            End::Qemu => "qemu",
+            End::Acpi => "acpi",
+            End::Reset => "reset",
             End::Halt => "halt",
         }
     }

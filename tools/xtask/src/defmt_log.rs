@@ -2,10 +2,8 @@
 //! any more (a refusal at boot, a panic).
 
 use anyhow::{Context, Result};
+use config::END_OF_RUN;
 use defmt_decoder::Table;
-
-/// The message that ends every run of Nestling.
-const END_OF_RUN: &str = "end of run: status ";
 
 /// One line of the log.
 #[derive(Debug, PartialEq, Eq)]

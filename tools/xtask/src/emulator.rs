@@ -4,6 +4,7 @@ use crate::bochs::{self, Event};
 use crate::defmt_log::{self, Decoder, Line};
 use crate::places;
 use anyhow::{Context, Result};
+use config::{STATUS_REFUSED, STATUS_TIMEOUT};
 use std::collections::VecDeque;
 use std::fs::File;
 use std::io::{BufRead, BufReader, Read};
@@ -11,9 +12,6 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::sync::mpsc::{self, Receiver, TryRecvError};
 use std::time::{Duration, Instant};
-
-/// Status at the time limit, as `timeout` of coreutils has it.
-pub(crate) const STATUS_TIME_LIMIT: u8 = 124;
 
 /// How often the files that the emulator writes are looked at.
 const POLL: Duration = Duration::from_millis(20);
@@ -104,7 +102,7 @@ impl Session<'_> {
                 Some(self.judge_exit(status.code()))
             } else if self.timeout.is_some_and(|limit| started.elapsed() > limit) {
                 let limit = self.timeout.unwrap_or_default().as_secs();
-                Some((STATUS_TIME_LIMIT, format!("the time limit of {limit} s is over; the machine was stopped")))
+                Some((STATUS_TIMEOUT, format!("the time limit of {limit} s is over; the machine was stopped")))
             } else {
                 None
             };
@@ -120,7 +118,7 @@ impl Session<'_> {
     }
 
     fn judge(&self, event: Event) -> (u8, String) {
-        let failed = crate::STATUS_FAILED;
+        let failed = STATUS_REFUSED;
         match event {
             Event::ExitPort(value) if self.is_bare() => exit_port(value),
             Event::PowerOff if self.is_bare() => (0, "the guest powered off".to_owned()),
@@ -142,7 +140,7 @@ impl Session<'_> {
                 exit_port(u32::try_from(code >> 1).unwrap_or(1))
             }
             Some(0) if self.is_qemu && self.is_bare() => (0, "the guest powered off or reset the machine".to_owned()),
-            _ => (crate::STATUS_FAILED, "the emulator ended and nobody said why".to_owned()),
+            _ => (STATUS_REFUSED, "the emulator ended and nobody said why".to_owned()),
         }
     }
 }

@@ -12,6 +12,7 @@ mod defmt_log;
 mod emulator;
 mod grub;
 mod guest_linux;
+mod image;
 mod kernel_file;
 mod linux;
 mod lock;
@@ -19,12 +20,12 @@ mod places;
 mod run;
 mod setup;
 mod spec;
+mod test_run;
+mod tidy;
 
 use clap::{Parser, Subcommand};
+use config::STATUS_REFUSED;
 use std::process::ExitCode;
-
-/// What a shell sees when a command could not do its work, or Nestling refused or failed.
-const STATUS_FAILED: u8 = 125;
 
 /// Nestling's commands.
 #[derive(Parser)]
@@ -40,6 +41,12 @@ enum Command {
     Setup(setup::Options),
     /// Build Nestling, boot it in the emulator and run a guest
     Run(run::Options),
+    /// Run the host tests, the lints, tidy, and the tests in the emulator
+    Test(test_run::Options),
+    /// Build the bootable ISO and the ELF, with a size report
+    Image(image::Options),
+    /// Check the rules of ARCHITECTURE.md that no compiler checks
+    Tidy(tidy::Options),
     /// Write Debian's kernel and a busybox initramfs for use with `run`
     Linux(linux::Options),
 }
@@ -50,19 +57,22 @@ fn main() -> ExitCode {
         Err(error) => {
             // Help and version are answers, not errors; everything else is a refusal like any other.
             let _ = error.print();
-            return if error.use_stderr() { ExitCode::from(STATUS_FAILED) } else { ExitCode::SUCCESS };
+            return if error.use_stderr() { ExitCode::from(STATUS_REFUSED) } else { ExitCode::SUCCESS };
         }
     };
     let result = match cli.command {
         Command::Setup(options) => setup::command(&options).map(|()| 0),
         Command::Run(options) => run::command(&options),
+        Command::Test(options) => test_run::command(&options),
+        Command::Image(options) => image::command(&options).map(|()| 0),
+        Command::Tidy(options) => tidy::command(&options).map(|()| 0),
         Command::Linux(options) => linux::command(&options).map(|()| 0),
     };
     match result {
         Ok(status) => ExitCode::from(status),
         Err(error) => {
             console::say(&format!("error: {error:#}"));
-            ExitCode::from(STATUS_FAILED)
+            ExitCode::from(STATUS_REFUSED)
         }
     }
 }

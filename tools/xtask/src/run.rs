@@ -9,6 +9,7 @@ use crate::places;
 use crate::setup::{self, Need};
 use crate::spec::Spec;
 use anyhow::{Context, Result};
+use config::{STATUS_REFUSED, STATUS_TIMEOUT};
 use std::fs::File;
 use std::io::{IsTerminal, Write};
 use std::path::PathBuf;
@@ -101,9 +102,7 @@ pub(crate) fn command(options: &Options) -> Result<u8> {
     let name = format!("run-{}", std::process::id());
     let dir = emulator::run_folder(&name)?;
     let outcome = spec.run(&built, &dir, &mut live);
-    if std::env::var_os("KEEP").is_none() {
-        let _ = places::remove(&dir);
-    }
+    let _ = places::remove(&dir);
     let outcome = outcome?;
     live.flush()?;
     report(&outcome, spec.bare);
@@ -120,7 +119,7 @@ pub(crate) fn needs(spec: &Spec) -> Vec<Need> {
 }
 
 fn report(outcome: &Outcome, bare: bool) {
-    let failed = outcome.status == crate::STATUS_FAILED || outcome.status == emulator::STATUS_TIME_LIMIT;
+    let failed = outcome.status == STATUS_REFUSED || outcome.status == STATUS_TIMEOUT;
     if failed && !outcome.emulator_log.is_empty() && (bare || outcome.ticks.is_none()) {
         say("the emulator's last messages:");
         for line in &outcome.emulator_log {

@@ -9,6 +9,8 @@ use crate::grub::Menu;
 use crate::kernel_file::{self, Kind};
 use crate::places;
 use anyhow::{Context, Result, bail};
+use config::vm::MAX_MODULES;
+use config::{CONFIG_MODULE, Config, ModuleEntry, Vm};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
@@ -16,6 +18,10 @@ use std::time::Duration;
 /// What Nestling itself needs beside its guest's memory and files, in MiB.
 const OWN_MEMORY: u64 = 64;
 const MIB: u64 = 1 << 20;
+/// The guest that Nestling carries within itself, and that runs when no other is given.
+const DEMO: &str = "demo";
+/// Processors and MiB of the guest when nobody says otherwise.
+pub(crate) const DEMO_SIZE: (u32, u32) = (1, 512);
 
 /// A run that was described completely.
 #[derive(Clone)]
@@ -55,8 +61,8 @@ impl Spec {
             initrd: None,
             modules: Vec::new(),
             cmdline: String::new(),
-            cpus: 1,
-            memory: 512,
+            cpus: DEMO_SIZE.0,
+            memory: DEMO_SIZE.1,
             pcpus: None,
             machine_memory: None,
             image_options: Vec::new(),
@@ -109,10 +115,13 @@ impl Spec {
             timeout: self.timeout,
         };
         let outcome = session.run(listener);
-        if std::env::var_os("KEEP").is_none() {
-            let _ = std::fs::remove_file(iso);
-        }
+        let _ = std::fs::remove_file(iso);
         outcome
+    }
+
+    /// Makes an ISO with Nestling and the guest.
+    pub(crate) fn iso(&self, built: &Built, dir: &Path, name: &str) -> Result<PathBuf> {
+        self.nestling_menu(built)?.make_iso(dir, name)
     }
 
     /// The emulator's command for this machine.
@@ -179,9 +188,77 @@ impl Spec {
 
     /// GRUB loads Nestling, and everything of the guest as modules.
     fn nestling_menu(&self, built: &Built) -> Result<Menu> {
-        let _ = built;
-        bail!("not yet")
+        let pcpus = self.pcpus.unwrap_or(self.cpus);
+        let mut words = vec![
+            format!("console={}", self.board.console.name()),
+            format!("log={}", self.board.log.name()),
+            format!("end={}", self.board.end.name()),
+            format!("pcpus={pcpus}"),
+        ];
+        words.extend(self.image_options.iter().cloned());
+        let words: Vec<&str> = words.iter().map(String::as_str).collect();
+        let mut menu = Menu::default();
+        menu.load("multiboot2", "boot/nestling", places::read(&built.image()?)?, &words);
+        if let Some(description) = self.description()? {
+            let mut files: Vec<&str> = Vec::new();
+            for vm in &description.vms {
+                files.push(&vm.kernel);
+                files.extend(vm.initrd.as_deref());
+                files.extend(vm.modules.iter().map(|module| module.file.as_str()));
+            }
+            // The same file in two places is one boot module.
+            files.sort_unstable();
+            files.dedup();
+            for (index, file) in files.into_iter().enumerate() {
+                let path = if file == DEMO { built.guest(DEMO) } else { PathBuf::from(file) };
+                menu.load("module2", &format!("guest/file{index}"), places::read(&path)?, &[file]);
+            }
+            let mut text = String::new();
+            description.write(&mut text).context("the machine description cannot be written")?;
+            menu.load("module2", &format!("boot/{CONFIG_MODULE}"), text.into_bytes(), &[CONFIG_MODULE]);
+        }
+        Ok(menu)
     }
+
+    /// The machine description; none where Nestling's own demo runs as it comes.
+    fn description(&self) -> Result<Option<Config>> {
+        let kernel = match &self.kernel {
+            Some(path) => path.display().to_string(),
+            None if (self.cpus, self.memory) == DEMO_SIZE => return Ok(None),
+            None => DEMO.to_owned(),
+        };
+        let mut vm = Vm {
+            name: fit("l1", "the name")?,
+            kernel: fit(&kernel, "--kernel")?,
+            initrd: None,
+            modules: heapless::Vec::new(),
+            command_line: fit(&self.cmdline, "--cmdline")?,
+            memory_mib: self.memory,
+            cpus: self.cpus,
+        };
+        if let Some(initrd) = &self.initrd {
+            vm.initrd = Some(fit(&initrd.display().to_string(), "--initrd")?);
+        }
+        for module in &self.modules {
+            let entry =
+                ModuleEntry { file: fit(module_file(module), "--module")?, command_line: fit(module, "--module")? };
+            if vm.modules.push(entry).is_err() {
+                bail!("--module: at most {MAX_MODULES} modules");
+            }
+        }
+        let mut description = Config::new();
+        if description.vms.push(vm).is_err() {
+            bail!("a machine description holds no virtual machine");
+        }
+        Ok(Some(description))
+    }
+}
+
+/// A text in the room that the machine description has for it.
+fn fit<const N: usize>(text: &str, option: &str) -> Result<heapless::String<N>> {
+    heapless::String::try_from(text).map_err(|_| {
+        anyhow::anyhow!("{option}: {} bytes are too many, at most {N} fit into the machine description", text.len())
+    })
 }
 
 /// The file of "FILE ARGUMENTS".

@@ -1,0 +1,232 @@
+//! The table of emulator tests.
+
+use crate::board::{self, Board};
+use crate::guest_linux::{INIT_BOOT, INIT_EXERCISE};
+use crate::places;
+use crate::spec::Spec;
+use anyhow::Result;
+use config::STATUS_REFUSED;
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// One test in the emulator.
+pub(super) struct Case {
+    /// Also the name of its folder.
+    pub(super) name: String,
+    pub(super) kernel: Kernel,
+    /// The machine and what is not a file.
+    pub(super) spec: Spec,
+    /// Name, contents and arguments of modules.
+    pub(super) modules: Vec<(&'static str, Vec<u8>, &'static str)>,
+    /// An initrd of so many zero bytes.
+    pub(super) initrd_size: Option<usize>,
+    /// Where it runs.
+    world: World,
+    /// The status of the run.
+    pub(super) status: u8,
+    pub(super) expect: Vec<Expect>,
+    /// Under Nestling at most so many times the ticks of the bare machine.
+    pub(super) most_ticks_of_bare: Option<f64>,
+    /// Only with `--long`.
+    pub(super) is_long: bool,
+}
+
+/// Where a guest runs.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum World {
+    Nestling,
+    /// On the bare machine, then under Nestling, with the same expectations.
+    Both,
+}
+
+/// What is booted.
+pub(super) enum Kernel {
+    /// The guest that Nestling carries.
+    Demo,
+    /// A guest of crates/guests.
+    Ours(&'static str),
+    /// Debian's kernel with this /init.
+    Linux(&'static str),
+    /// A file made for the test.
+    Made(Made),
+}
+
+/// How a kernel file for a test comes about.
+pub(super) enum Made {
+    Bytes(Vec<u8>),
+    /// The first bytes of Debian's kernel.
+    TruncatedLinux(usize),
+    /// The first bytes of a guest of ours.
+    TruncatedGuest(&'static str, usize),
+}
+
+/// What must have come out.
+pub(super) enum Expect {
+    /// A text on the guest's console.
+    Console(String),
+    /// A text in a line of Nestling's log.
+    Log(String),
+    /// A text in the sentence that ends the run.
+    Sentence(String),
+    /// The console, line by line, as in this file.
+    ConsoleIs(PathBuf),
+    /// The console of the exercised Linux.
+    LinuxExercise,
+}
+
+const HASWELL: &str = "bochs-haswell";
+const SANDY_BRIDGE: &str = "bochs-sandy-bridge";
+
+impl Case {
+    fn new(name: &str, board: &str, kernel: Kernel, seconds: u64) -> Result<Self> {
+        let mut spec = Spec::new(Board::load(board)?);
+        spec.timeout = Some(Duration::from_secs(seconds));
+        Ok(Case {
+            name: name.to_owned(),
+            kernel,
+            spec,
+            modules: Vec::new(),
+            initrd_size: None,
+            world: World::Nestling,
+            status: 0,
+            expect: Vec::new(),
+            most_ticks_of_bare: None,
+            is_long: false,
+        })
+    }
+
+    /// Whether the expectations can be those of the bare machine.
+    pub(super) fn runs_bare(&self) -> bool {
+        self.world == World::Both || matches!(self.kernel, Kernel::Linux(_)) && self.status == 0
+    }
+
+    /// Whether it runs bare, for each run in order.
+    pub(super) fn worlds(&self, bare_only: bool) -> &'static [bool] {
+        if bare_only {
+            return &[true];
+        }
+        match self.world {
+            World::Nestling => &[false],
+            World::Both => &[true, false],
+        }
+    }
+
+    fn refused(mut self, sentence: &str) -> Self {
+        self.status = STATUS_REFUSED;
+        self.expect.push(Expect::Sentence(sentence.to_owned()));
+        self
+    }
+}
+
+/// All tests, the longest first so that the last minutes have work for every job.
+pub(super) fn all() -> Result<Vec<Case>> {
+    let mut cases = linux()?;
+    cases.extend(twins()?);
+    cases.extend(multiboot()?);
+    cases.extend(refusals()?);
+    Ok(cases)
+}
+
+/// Stock Debian Linux with and without APICv, on one and two vCPUs, and what Nestling costs it.
+fn linux() -> Result<Vec<Case>> {
+    let mut cases = Vec::new();
+    for (board, short) in [(board::DEFAULT, "skylake"), (SANDY_BRIDGE, "sandy-bridge")] {
+        for cpus in [1, 2] {
+            let name = format!("linux-{short}-{cpus}-vcpu");
+            let mut case = Case::new(&name, board, Kernel::Linux(INIT_EXERCISE), 600)?;
+            case.spec.cpus = cpus;
+            case.expect.push(Expect::LinuxExercise);
+            cases.push(case);
+        }
+    }
+    let mut case = Case::new("linux-boot-ticks", board::DEFAULT, Kernel::Linux(INIT_BOOT), 300)?;
+    case.world = World::Both;
+    case.expect.push(Expect::Console("user space reached".to_owned()));
+    case.most_ticks_of_bare = Some(1.15);
+    cases.push(case);
+    Ok(cases)
+}
+
+/// Guests that print the same on the bare machine and under Nestling: what lies beside them.
+fn twins() -> Result<Vec<Case>> {
+    let mut cases = Vec::new();
+    for (guest, cpus, expected, boards) in [
+        ("hello", 1, "hello.expected", &[board::DEFAULT, HASWELL, SANDY_BRIDGE][..]),
+        ("smp", 1, "smp.expected", &[board::DEFAULT]),
+        ("smp", 2, "smp.2.expected", &[board::DEFAULT, SANDY_BRIDGE]),
+        ("timers", 1, "timers.expected", &[board::DEFAULT, SANDY_BRIDGE]),
+        ("machine", 1, "machine.expected", &[board::DEFAULT, SANDY_BRIDGE]),
+    ] {
+        for board in boards {
+            let short = board.trim_start_matches("bochs-");
+            let mut case = Case::new(&format!("{guest}-{cpus}-{short}"), board, Kernel::Ours(guest), 120)?;
+            case.world = World::Both;
+            case.spec.cpus = cpus;
+            let path = places::workspace().join("crates/guests/src/bin").join(expected);
+            case.expect.push(Expect::ConsoleIs(path));
+            cases.push(case);
+        }
+    }
+    Ok(cases)
+}
+
+/// What a multiboot1 kernel is given, and the status it leaves.
+fn multiboot() -> Result<Vec<Case>> {
+    let mut demo = Case::new("demo", board::DEFAULT, Kernel::Demo, 60)?;
+    demo.expect.push(Expect::Log("end of run: status 0".to_owned()));
+
+    let mut status = Case::new("hello-exit-status", board::DEFAULT, Kernel::Ours("hello"), 60)?;
+    status.world = World::Both;
+    status.spec.cmdline = "first second exit=42".to_owned();
+    status.modules = vec![("data.bin", b"123456789".to_vec(), "one two"), ("more.bin", vec![7; 70_000], "")];
+    status.status = 42;
+    for line in [
+        "arguments: first second exit=42",
+        // FNV-1a, 32 bits, of "123456789" is BB86B11C.
+        "module 0: data.bin one two; 9 bytes, checksum bb86b11c",
+        "module 1: more.bin; 70000 bytes",
+    ] {
+        status.expect.push(Expect::Console(line.to_owned()));
+    }
+    Ok(vec![demo, status])
+}
+
+/// What Nestling refuses: one clear sentence, status 125, the machine stopped.
+fn refusals() -> Result<Vec<Case>> {
+    let hello = || Kernel::Ours("hello");
+    let mut cases = vec![
+        Case::new("refusal-qemu-no-vmx", "qemu-q35", Kernel::Demo, 60)?.refused("VMX"),
+        Case::new("refusal-unknown-kernel", board::DEFAULT, Kernel::Made(Made::Bytes(vec![0x90; 9000])), 60)?
+            .refused("kernel"),
+        Case::new("refusal-empty-kernel", board::DEFAULT, Kernel::Made(Made::Bytes(Vec::new())), 60)?.refused("kernel"),
+        Case::new("refusal-truncated-linux", board::DEFAULT, Kernel::Made(Made::TruncatedLinux(100_000)), 60)?
+            .refused("truncated"),
+        Case::new(
+            "refusal-truncated-multiboot",
+            board::DEFAULT,
+            Kernel::Made(Made::TruncatedGuest("hello", 9000)),
+            60,
+        )?
+        .refused("truncated"),
+    ];
+    let mut amd = Case::new("refusal-amd", board::DEFAULT, hello(), 60)?.refused("VMX");
+    amd.spec.cpu_model = Some("ryzen".to_owned());
+    cases.push(amd);
+    let mut old =
+        Case::new("refusal-no-unrestricted-guest", board::DEFAULT, hello(), 60)?.refused("unrestricted guest");
+    // Lynnfield has EPT and no unrestricted guest; Penryn has VMX without EPT.
+    old.spec.cpu_model = Some("corei5_lynnfield_750".to_owned());
+    cases.push(old);
+    let mut older = Case::new("refusal-no-ept", board::DEFAULT, hello(), 60)?.refused("EPT");
+    older.spec.cpu_model = Some("core2_penryn_t9600".to_owned());
+    cases.push(older);
+    let mut small = Case::new("refusal-too-little-memory", board::DEFAULT, hello(), 60)?.refused("memory");
+    small.spec.machine_memory = Some(128);
+    cases.push(small);
+    let mut initrd =
+        Case::new("refusal-initrd-does-not-fit", board::DEFAULT, Kernel::Linux(INIT_BOOT), 60)?.refused("initrd");
+    initrd.initrd_size = Some(80 << 20);
+    initrd.spec.memory = 64;
+    cases.push(initrd);
+    Ok(cases)
+}

@@ -1,0 +1,182 @@
+//! Running one emulator test and judging what came out of it.
+
+use super::Verdict;
+use super::cases::{Case, Expect, Kernel, Made};
+use crate::build::Built;
+use crate::console::say;
+use crate::defmt_log::Line;
+use crate::emulator::{Listener, Outcome};
+use crate::guest_linux;
+use crate::places;
+use crate::setup::guest_packages;
+use crate::spec::Spec;
+use anyhow::Result;
+use std::path::Path;
+
+/// Runs the case, with and without Nestling as it asks, in this folder.
+pub(super) fn run(case: &Case, bare_only: bool, built: &Built, dir: &Path) -> Verdict {
+    let run = |bare: bool| -> Result<Run> {
+        let dir = dir.join(if bare { "bare" } else { "nestling" });
+        places::make_folder(&dir)?;
+        let spec = prepare(case, bare, built, &dir)?;
+        let mut record = Record::default();
+        let outcome = spec.run(built, &dir, &mut record)?;
+        places::write(&dir.join("serial"), &record.console)?;
+        places::write(&dir.join("log"), record.log.join("\n"))?;
+        Ok(Run { outcome, console: text(&record.console), log: record.log })
+    };
+    let mut runs = Vec::new();
+    for &bare in case.worlds(bare_only) {
+        let run = run(bare).map_err(|error| format!("{error:#}"))?;
+        judge(case, &run).map_err(|why| describe(&why, bare, &run, dir))?;
+        runs.push(run);
+    }
+    if let (Some(limit), [bare, nestling]) = (case.most_ticks_of_bare, &runs[..]) {
+        compare_ticks(&case.name, limit, bare, nestling)?;
+    }
+    Ok(())
+}
+
+struct Run {
+    outcome: Outcome,
+    console: String,
+    log: Vec<String>,
+}
+
+/// Keeps everything.
+#[derive(Default)]
+struct Record {
+    console: Vec<u8>,
+    log: Vec<String>,
+}
+
+impl Listener for Record {
+    fn console(&mut self, bytes: &[u8]) {
+        self.console.extend_from_slice(bytes);
+    }
+
+    fn log(&mut self, line: &Line) {
+        self.log.push(line.text.clone());
+    }
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).replace("\r\n", "\n")
+}
+
+/// Makes the case's files and the description of its run.
+fn prepare(case: &Case, bare: bool, built: &Built, dir: &Path) -> Result<Spec> {
+    let mut spec = case.spec.clone();
+    spec.bare = bare;
+    spec.kernel = match &case.kernel {
+        Kernel::Demo => None,
+        Kernel::Ours(name) => {
+            // Guests print their command line: its first word must be the same on every machine.
+            let path = dir.join(name);
+            std::fs::copy(built.guest(name), &path)?;
+            Some(path)
+        }
+        Kernel::Linux(_) => Some(guest_packages::kernel()?),
+        Kernel::Made(make) => {
+            let path = dir.join("kernel");
+            let bytes = match make {
+                Made::Bytes(bytes) => bytes.clone(),
+                Made::TruncatedLinux(size) => places::read(&guest_packages::kernel()?)?[..*size].to_vec(),
+                Made::TruncatedGuest(name, size) => places::read(&built.guest(name))?[..*size].to_vec(),
+            };
+            places::write(&path, bytes)?;
+            Some(path)
+        }
+    };
+    if let Kernel::Linux(init) = &case.kernel {
+        let path = dir.join("initramfs.cpio");
+        places::write(&path, guest_linux::initramfs(init)?)?;
+        spec.initrd = Some(path);
+        spec.cmdline = guest_linux::CMDLINE.to_owned();
+    }
+    for (name, bytes, arguments) in &case.modules {
+        let path = dir.join(name);
+        places::write(&path, bytes)?;
+        spec.modules.push(format!("{} {arguments}", path.display()).trim_end().to_owned());
+    }
+    if let Some(size) = case.initrd_size {
+        let path = dir.join("initrd");
+        places::write(&path, vec![0; size])?;
+        spec.initrd = Some(path);
+    }
+    Ok(spec)
+}
+
+fn judge(case: &Case, run: &Run) -> Verdict {
+    if run.outcome.status != case.status {
+        return Err(format!("status {} instead of {}: {}", run.outcome.status, case.status, run.outcome.reason));
+    }
+    for expect in &case.expect {
+        match expect {
+            Expect::Console(text) if !run.console.contains(text.as_str()) => {
+                return Err(format!("the guest's console lacks {text:?}"));
+            }
+            Expect::Log(text)
+                if !run.log.iter().any(|line| line.contains(text.as_str())) && !run.outcome.reason.contains(text) =>
+            {
+                return Err(format!("Nestling's log lacks {text:?}"));
+            }
+            Expect::Sentence(text) if !run.outcome.reason.contains(text.as_str()) => {
+                return Err(format!("the reason lacks {text:?}: {}", run.outcome.reason));
+            }
+            Expect::ConsoleIs(path) => same_lines(path, &run.console)?,
+            Expect::LinuxExercise => guest_linux::check_exercise(&run.console, case.spec.cpus)?,
+            Expect::Console(_) | Expect::Log(_) | Expect::Sentence(_) => {}
+        }
+    }
+    Ok(())
+}
+
+/// Line by line: the first line that differs says more than that something does.
+fn same_lines(path: &Path, console: &str) -> Verdict {
+    let expected = std::fs::read(path).map_err(|error| format!("cannot read {}: {error}", path.display()))?;
+    let expected = text(&expected);
+    let (mut want, mut have) = (expected.lines(), console.lines());
+    for number in 1.. {
+        match (want.next(), have.next()) {
+            (None, None) => break,
+            (want, have) if want == have => {}
+            (want, have) => {
+                let show = |line: Option<&str>| line.map_or("the end".to_owned(), |line| format!("{line:?}"));
+                return Err(format!("line {number} is {}, expected {}", show(have), show(want)));
+            }
+        }
+    }
+    Ok(())
+}
+
+fn compare_ticks(name: &str, limit: f64, bare: &Run, nestling: &Run) -> Verdict {
+    let (Some(bare), Some(nestling)) = (bare.outcome.ticks, nestling.outcome.ticks) else {
+        return Err("the emulator did not count ticks".to_owned());
+    };
+    #[expect(clippy::cast_precision_loss, reason = "a ratio for people, of numbers far below 2^53")]
+    let ratio = nestling as f64 / bare as f64;
+    say(&format!("    {name}: {nestling} ticks, {ratio:.3} times the {bare} of the bare machine"));
+    if ratio > limit {
+        return Err(format!("{ratio:.3} times the ticks of the bare machine, at most {limit} are allowed"));
+    }
+    Ok(())
+}
+
+/// What a person needs to see of a failed run.
+fn describe(why: &str, bare: bool, run: &Run, dir: &Path) -> String {
+    let world = if bare { "on the bare machine" } else { "under Nestling" };
+    let last = |lines: &[&str]| {
+        lines[lines.len().saturating_sub(5)..].iter().map(|l| format!("\n  | {l}")).collect::<String>()
+    };
+    let console: Vec<&str> = run.console.lines().collect();
+    let log: Vec<&str> = run.log.iter().map(String::as_str).collect();
+    let emulator: Vec<&str> = run.outcome.emulator_log.iter().map(String::as_str).collect();
+    format!(
+        "{world}: {why}\nfiles: {}\nend of the console:{}\nend of the log:{}\nend of the emulator's log:{}",
+        dir.display(),
+        last(&console),
+        last(&log),
+        last(&emulator)
+    )
+}
