@@ -21,10 +21,11 @@ enum Bytes {
 enum Phase {
     /// It has no count, or waits for its trigger.
     Stopped { value: u16, out: bool },
-    /// It counts down from `count`, loaded at `start`. `high_first`: mode 3 begins with its high half.
-    Counting { start: u64, count: u32, high_first: bool },
-    /// GATE is low: it stands `elapsed` clocks after it was loaded.
-    Held { elapsed: u64, count: u32 },
+    /// It counts down from `count`, loaded at `start`; until then the output is `before`.
+    /// `high_first`: mode 3 begins with its high half.
+    Counting { start: u64, count: u32, before: bool, high_first: bool },
+    /// GATE is low: it stands `elapsed` clocks after it was loaded. A strobe of mode 4 that had begun ends at `high_from`.
+    Held { elapsed: u64, count: u32, high_from: u64 },
 }
 
 /// What a counter shows in a given time.
@@ -133,14 +134,16 @@ impl Counter {
             (1 | 5, _) => self.untriggered = true,
             (2 | 3, Phase::Counting { .. }) => self.next = Some((count, self.boundary(now))),
             _ if self.gate => self.start(now),
-            _ => self.phase = Phase::Held { elapsed: 0, count },
+            _ => self.phase = Phase::Held { elapsed: 0, count, high_from: now },
         }
     }
 
     /// The count in `reload` is loaded with the next clock.
     fn start(&mut self, now: u64) {
         if let Some(count) = self.reload {
-            self.phase = Phase::Counting { start: now + 1, count, high_first: true };
+            // Mode 0 alone lowers its output with the write already.
+            let before = self.mode() != 0 && self.level(now);
+            self.phase = Phase::Counting { start: now + 1, count, before, high_first: true };
             self.next = None;
             self.untriggered = false;
         }
@@ -148,7 +151,7 @@ impl Counter {
 
     /// When the period (mode 3: half period) in progress at `now` ends.
     fn boundary(&self, now: u64) -> u64 {
-        let Phase::Counting { start, count, high_first } = self.phase else { return now + 1 };
+        let Phase::Counting { start, count, high_first, .. } = self.phase else { return now + 1 };
         let period = u64::from(count);
         let into = now.saturating_sub(start) % period;
         let begun = now.max(start) - into;
@@ -171,11 +174,18 @@ impl Counter {
             (1 | 5, _) => {}
             (_, Phase::Counting { start, count, .. }) if !gate => {
                 let count = self.next.take().map_or(count, |(count, _)| count);
-                self.phase = Phase::Held { elapsed: now.saturating_sub(start), count };
+                let elapsed = now.saturating_sub(start);
+                self.phase = if self.mode() == 4 && !self.level(now) {
+                    // One round later the count is the same and the strobe is over.
+                    Phase::Held { elapsed: elapsed + u64::from(self.full()), count, high_from: now + 1 }
+                } else {
+                    Phase::Held { elapsed, count, high_from: now }
+                };
             }
             (2 | 3, Phase::Held { .. }) if gate => self.start(now),
-            (_, Phase::Held { elapsed, count }) if gate => {
-                self.phase = Phase::Counting { start: now.saturating_sub(elapsed), count, high_first: true };
+            (_, Phase::Held { elapsed, count, .. }) if gate => {
+                let start = now.saturating_sub(elapsed);
+                self.phase = Phase::Counting { start, count, before: true, high_first: true };
             }
             _ => {}
         }
@@ -194,7 +204,7 @@ impl Counter {
             let high_first = self.mode() != 3 || !self.level(at - 1);
             self.seen = at;
             self.next = None;
-            self.phase = Phase::Counting { start: at, count, high_first };
+            self.phase = Phase::Counting { start: at, count, before: true, high_first };
         }
         rose |= self.next_rise().is_some_and(|rise| rise <= now);
         self.seen = self.seen.max(now);
@@ -210,11 +220,13 @@ impl Counter {
     fn level(&self, now: u64) -> bool {
         match self.phase {
             Phase::Stopped { out, .. } => out,
-            Phase::Held { elapsed, count } => self.mode() != 0 || elapsed >= u64::from(count),
-            Phase::Counting { start, count, high_first } => {
-                let (elapsed, count) = (now.saturating_sub(start), u64::from(count));
+            Phase::Held { elapsed, count, .. } if self.mode() == 0 => elapsed >= u64::from(count),
+            Phase::Held { high_from, .. } => now >= high_from,
+            Phase::Counting { start, before, .. } if now < start => before,
+            Phase::Counting { start, count, high_first, .. } => {
+                let (elapsed, count) = (now - start, u64::from(count));
                 match self.mode() {
-                    0 | 1 => now >= start && elapsed >= count,
+                    0 | 1 => elapsed >= count,
                     // A count of 1 is not allowed in modes 2 and 3: the output stays high.
                     2 => count == 1 || elapsed % count != count - 1,
                     3 if count == 1 => true,
@@ -229,7 +241,15 @@ impl Counter {
     /// The first rising edge after the time seen, if the counter is left alone. With a count waiting to be loaded,
     /// the edge may be of the period after that; it is then reported no later than the load.
     pub(crate) fn next_rise(&self) -> Option<u64> {
-        let Phase::Counting { start, count, high_first } = self.phase else { return None };
+        let (start, count, before, high_first) = match self.phase {
+            Phase::Stopped { .. } => return None,
+            Phase::Held { high_from, .. } => return (self.seen < high_from).then_some(high_from),
+            Phase::Counting { start, count, before, high_first } => (start, count, before, high_first),
+        };
+        // A strobe that a new count cuts short ends with the load.
+        if self.seen < start && !before && self.level(start) {
+            return Some(start);
+        }
         let count = u64::from(count);
         let (first, period) = match self.mode() {
             0 | 1 => (start + count, None),
@@ -256,8 +276,10 @@ impl Counter {
     fn value(&self, now: u64) -> u16 {
         let number = match self.phase {
             Phase::Stopped { value, .. } => return value,
-            Phase::Held { elapsed, count } => self.count_at(elapsed, count, true),
-            Phase::Counting { start, count, high_first } => self.count_at(now.saturating_sub(start), count, high_first),
+            Phase::Held { elapsed, count, .. } => self.count_at(elapsed, count, true),
+            Phase::Counting { start, count, high_first, .. } => {
+                self.count_at(now.saturating_sub(start), count, high_first)
+            }
         };
         let [low, high, ..] = if self.control & 1 != 0 { to_bcd(number) } else { number }.to_le_bytes();
         u16::from_le_bytes([low, high])

@@ -20,8 +20,12 @@ pub(crate) struct Interrupts {
 }
 
 impl Interrupts {
+    /// With all lines low but the timer's, whose output firmware has left high.
     pub(crate) fn new(ioapic_id: u8) -> Self {
-        Self { pic: PicPair::new(), ioapic: IoApic::new(ioapic_id), output: false }
+        let mut interrupts = Self { pic: PicPair::new(), ioapic: IoApic::new(ioapic_id), output: false };
+        interrupts.pic.start_high(IRQ_TIMER);
+        interrupts.ioapic.start_high(pin(IRQ_TIMER));
+        interrupts
     }
 
     /// Line `irq` has level `high`.

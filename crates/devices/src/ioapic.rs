@@ -87,6 +87,11 @@ impl IoApic {
         self.entries.get(usize::from(pin)).is_none_or(|entry| entry.masked())
     }
 
+    /// Pin `pin` is asserted from the start, which is no edge.
+    pub(crate) fn start_high(&mut self, pin: u8) {
+        self.lines |= 1 << pin;
+    }
+
     /// Pin `pin` changes; the message that it sends now. An edge at a masked pin is lost (data sheet, "Interrupt Mask").
     pub(crate) fn set_pin(&mut self, pin: u8, asserted: bool) -> Option<Message> {
         let entry = *self.entries.get(usize::from(pin))?;

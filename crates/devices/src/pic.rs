@@ -109,6 +109,10 @@ impl Pic {
 
     /// The request that interrupts now: unmasked, and of higher priority than what is in service.
     fn pending(&self) -> Option<u8> {
+        // ICW1 drops the output, and until the last ICW the chip does not know what to answer.
+        if self.expects != Expects::Mask {
+            return None;
+        }
         let mut blocking = self.in_service;
         if self.special_mask {
             blocking &= !self.mask;
@@ -270,6 +274,12 @@ impl PicPair {
     /// disk let through (masks 0xb8 and 0x8f, as the Bochs BIOS writes them).
     pub(crate) fn new() -> Self {
         Self { master: Pic::new(true, 0x08, 0xb8), slave: Pic::new(false, 0x70, 0x8f) }
+    }
+
+    /// Line `irq` is high from the start, which is no edge.
+    pub(crate) fn start_high(&mut self, irq: u8) {
+        let pic = if irq < 8 { &mut self.master } else { &mut self.slave };
+        pic.lines |= 1 << (irq & 7);
     }
 
     /// Line `irq` (0 to 15; 2 is the cascade and nobody's) changes.

@@ -115,27 +115,10 @@ impl Machine {
         self.platform.pic_acknowledge(&mut self.out)
     }
 
-    pub(crate) fn ioapic_read(&mut self, register: u8) -> u32 {
-        self.ioapic_window(0x00, Some(u32::from(register)));
-        self.ioapic_window(0x10, None)
-    }
-
     pub(crate) fn ioapic_write(&mut self, register: u8, value: u32) {
-        self.ioapic_window(0x00, Some(u32::from(register)));
-        self.ioapic_window(0x10, Some(value));
-    }
-
-    fn ioapic_window(&mut self, offset: u64, write: Option<u32>) -> u32 {
-        let at = GuestPhys(IOAPIC_BASE.get() + offset);
-        match write {
-            Some(value) => {
-                assert!(self.platform.mmio_write(at, Width::Dword, u64::from(value), self.now, &mut self.out));
-                value
-            }
-            None => {
-                let value = self.platform.mmio_read(at, Width::Dword, self.now, &mut self.out);
-                u32::try_from(value.unwrap()).unwrap()
-            }
+        for (offset, value) in [(0x00, u32::from(register)), (0x10, value)] {
+            let at = GuestPhys(IOAPIC_BASE.get() + offset);
+            assert!(self.platform.mmio_write(at, Width::Dword, u64::from(value), self.now, &mut self.out));
         }
     }
 }

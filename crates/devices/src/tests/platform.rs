@@ -8,7 +8,9 @@ use crate::PowerRequest::{Exit, Off, Reset};
 /// Every way to ask for power-off, reset or exit, and what each asks for.
 #[test]
 fn power_requests() {
-    let cases: &[(&[(u16, Width, u32)], _)] = &[
+    /// Port, width and value.
+    type Write = (u16, Width, u32);
+    let cases: &[(&[Write], _)] = &[
         // SLP_TYP 0 and SLP_EN is "off"; by bytes, the high one decides.
         (&[(0xb004, Width::Word, 1 << 13)], Some(Off)),
         (&[(0xb005, Width::Byte, 1 << 5)], Some(Off)),
@@ -80,4 +82,75 @@ fn wide_accesses_are_split() {
     machine.outb(0x3ff, 0x77);
     assert_eq!(machine.read(0x3ff, Width::Word), 0xff77);
     assert_eq!(machine.out.unknown, []);
+}
+
+/// The keyboard controller that is hardly there never lets a guest wait for ever: it is always ready to be written, and
+/// holds an answer only after a command that classic A20 code waits on.
+#[test]
+fn keyboard_controller_never_blocks() {
+    let mut machine = Machine::new();
+    assert_eq!(machine.inb(0x64) & 0b11, 0, "input and output buffers empty");
+    for command in 0..=0xef {
+        machine.outb(0x64, command);
+        assert_eq!(machine.inb(0x64) & 0b10, 0, "{command:#x}");
+        while machine.inb(0x64) & 1 != 0 {
+            machine.inb(0x60);
+        }
+        machine.outb(0x60, 0xff);
+    }
+    machine.outb(0x64, 0xd0);
+    assert_eq!(machine.inb(0x64) & 1, 1);
+    assert_eq!(machine.inb(0x60) & 0b11, 0b11, "A20 open, reset not asserted");
+    assert_eq!(machine.out.power, []);
+}
+
+/// What Linux does to find PCI (`pci_check_type1`, then a scan): a host bridge of Intel's, and nothing else.
+#[test]
+fn pci_holds_a_host_bridge() {
+    let mut machine = Machine::new();
+    machine.outb(0xcfb, 0x01);
+    machine.write(0xcf8, Width::Dword, 0x8000_0000);
+    assert_eq!(machine.read(0xcf8, Width::Dword), 0x8000_0000);
+    assert_eq!(machine.read(0xcfc, Width::Dword), 0x1237_8086);
+    assert_eq!(machine.read(0xcfe, Width::Word), 0x1237);
+    machine.write(0xcfc, Width::Dword, 0);
+    assert_eq!(machine.inb(0xcfc), 0x86);
+    machine.write(0xcf8, Width::Dword, 0x8000_0008);
+    assert_eq!(machine.read(0xcfe, Width::Word), 0x0600, "class: host bridge");
+    for function in (1..0x200).map(|function| 0x8000_0000 | function << 8) {
+        machine.write(0xcf8, Width::Dword, function);
+        assert_eq!(machine.read(0xcfc, Width::Dword), u32::MAX, "{function:#x}");
+    }
+    machine.write(0xcf8, Width::Dword, 0);
+    assert_eq!(machine.read(0xcfc, Width::Dword), u32::MAX, "no configuration cycle without the enable bit");
+    assert_eq!(machine.out.unknown, []);
+}
+
+/// Old code writes DMA page registers, waits by port 0x80 or 0xed, and expects nothing of it.
+#[test]
+fn quiet_ports() {
+    let mut machine = Machine::new();
+    for port in (0x00..=0x0f).chain(0x80..=0x8f).chain(0xc0..=0xdf).chain([0xed]) {
+        machine.outb(port, 0x5a);
+        machine.inb(port);
+    }
+    assert_eq!(machine.inb(0x80), 0x5a, "the POST code reads back, as in Bochs");
+    assert_eq!(machine.out.unknown, []);
+}
+
+/// Firmware's memory sizes: 512 MiB below and 1 GiB above 4 GiB.
+#[test]
+fn cmos_memory_sizes() {
+    let mut machine = Machine::new();
+    let mut cmos = |index: u8| {
+        machine.outb(0x70, index | 0x80);
+        u32::from(machine.inb(0x71))
+    };
+    assert_eq!(cmos(0x15) | cmos(0x16) << 8, 640);
+    assert_eq!(cmos(0x17) | cmos(0x18) << 8, 0xfc00, "KiB above 1 MiB, as far as they count");
+    assert_eq!(cmos(0x30) | cmos(0x31) << 8, 0xfc00);
+    assert_eq!(cmos(0x34) | cmos(0x35) << 8, (512 - 16) * 16, "64-KiB blocks above 16 MiB");
+    assert_eq!(cmos(0x5b) | cmos(0x5c) << 8 | cmos(0x5d) << 16, 1024 * 16, "64-KiB blocks above 4 GiB");
+    let sum: u32 = (0x10..=0x2d).map(&mut cmos).sum();
+    assert_eq!(cmos(0x2e) << 8 | cmos(0x2f), sum);
 }
