@@ -270,10 +270,12 @@ pub(crate) struct PicPair {
 }
 
 impl PicPair {
-    /// As PC firmware leaves them: vectors 0x08 and 0x70; timer, keyboard, cascade, floppy, and mouse, FPU and first
-    /// disk let through (masks 0xb8 and 0x8f, as the Bochs BIOS writes them).
+    /// As the Bochs BIOS leaves them: vectors 0x08 and 0x70; timer, keyboard, cascade, floppy, mouse, FPU and first
+    /// disk let through; IRQ 9 (SCI) and 11 (PCI) by level.
     pub(crate) fn new() -> Self {
-        Self { master: Pic::new(true, 0x08, 0xb8), slave: Pic::new(false, 0x70, 0x8f) }
+        let mut pair = Self { master: Pic::new(true, 0x08, 0xb8), slave: Pic::new(false, 0x70, 0x8f) };
+        pair.slave.set_level(0x0a);
+        pair
     }
 
     /// Line `irq` is high from the start, which is no edge.

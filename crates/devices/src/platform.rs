@@ -266,7 +266,6 @@ impl Platform {
             }
             0x80 => self.post,
             0x92 => self.fast_a20,
-            0xb2 | 0xb3 => self.pm.read_smi(port),
             0x4d0 | 0x4d1 => self.interrupts.pic.read_level(port),
             0xcf9 => self.reset_control,
             CONFIG_DATA..=0xcff => self.pci.read(port - CONFIG_DATA),
@@ -324,7 +323,6 @@ impl Platform {
                     out.power(PowerRequest::Reset);
                 }
             }
-            0xb2 | 0xb3 => self.pm.write_smi(port, value),
             0x4d0 | 0x4d1 => {
                 self.interrupts.pic.write_level(port, value);
                 self.interrupts.report(out);

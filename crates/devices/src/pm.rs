@@ -1,5 +1,6 @@
 //! ACPI power management: the PM1a registers and the PM timer (ACPI 4.8.3 "PM1 Event Grouping" and following), at the
-//! addresses and with the habits of Bochs's PIIX4.
+//! addresses and with the habits of Bochs's PIIX4. The machine is in ACPI mode from the start (SCI_EN is set), for there
+//! is no SMI command port to ask for it: the FADT's SMI_CMD must be 0.
 //!
 //! | port | register |
 //! |---|---|
@@ -7,7 +8,6 @@
 //! | 0xb002 | PM1a enable, 16 bits |
 //! | 0xb004 | PM1a control, 16 bits: SCI_EN (0), SLP_TYP (12:10), SLP_EN (13) |
 //! | 0xb008 | PM timer: 24 bits (the FADT must not set TMR_VAL_EXT), 3.579545 MHz |
-//! | 0xb2 | SMI command: 0xf1 enables ACPI mode, 0xf0 disables it |
 //!
 //! SLP_TYP 0 with SLP_EN is S5, "off". There is no other sleeping state: such a request is ignored.
 
@@ -22,9 +22,6 @@ const SLP_TYP: u16 = 0b111 << 10;
 /// The status bit is set whenever the timer's highest bit, 23, changes.
 const CARRY: u64 = 1 << 23;
 const TIMER_MASK: u64 = (1 << 24) - 1;
-/// What the FADT names ACPI_ENABLE and ACPI_DISABLE.
-const ACPI_ENABLE: u8 = 0xf1;
-const ACPI_DISABLE: u8 = 0xf0;
 
 /// Registers of the power-management block. Times are periods of [`crate::clock::PM_HZ`].
 #[derive(Debug)]
@@ -34,14 +31,12 @@ pub(crate) struct PowerManagement {
     control: u16,
     /// The carry that sets the timer status bit next.
     carry_at: u64,
-    /// What was last written to ports 0xb2 and 0xb3.
-    smi: [u8; 2],
 }
 
 impl PowerManagement {
-    /// In legacy mode, nothing enabled.
+    /// In ACPI mode, nothing enabled.
     pub(crate) fn new() -> Self {
-        Self { status: 0, enable: 0, control: 0, carry_at: CARRY, smi: [0; 2] }
+        Self { status: 0, enable: 0, control: SCI_EN, carry_at: CARRY }
     }
 
     /// The timer at `now`.
@@ -104,21 +99,6 @@ impl PowerManagement {
             _ => return (false, None),
         }
         (true, None)
-    }
-
-    /// Reads port 0xb2 or 0xb3.
-    pub(crate) fn read_smi(&self, port: u16) -> u8 {
-        self.smi[usize::from(port & 1)]
-    }
-
-    /// Writes port 0xb2 or 0xb3. Firmware's SMI handler would do this; here the command acts by itself.
-    pub(crate) fn write_smi(&mut self, port: u16, value: u8) {
-        self.smi[usize::from(port & 1)] = value;
-        match value {
-            ACPI_ENABLE if port & 1 == 0 => self.control |= SCI_EN,
-            ACPI_DISABLE if port & 1 == 0 => self.control &= !SCI_EN,
-            _ => {}
-        }
     }
 }
 

@@ -126,6 +126,42 @@ fn pci_holds_a_host_bridge() {
     assert_eq!(machine.out.unknown, []);
 }
 
+/// What an operating system finds when it starts, as read on the comparison machine (Bochs 3.0 with its BIOS, by a boot
+/// sector that does nothing but read). Left out is what depends on hardware that is not here.
+#[test]
+fn as_the_bochs_bios_leaves_it() {
+    let mut machine = Machine::new();
+    for (port, expected) in [
+        (0x20, 0x00),
+        (0x21, 0xb8),
+        (0xa0, 0x00),
+        (0xa1, 0x8f),
+        (0x4d0, 0x00),
+        (0x4d1, 0x0a),
+        (0x92, 0x02),
+        (0xcf9, 0x00),
+        (0x70, 0xff),
+        (0x43, 0x00),
+        (0xed, 0xff),
+        (0xf4, 0xff),
+        (0x3f9, 0x00),
+        (0x3fa, 0x01),
+        (0x3fc, 0x00),
+        (0x3fd, 0x60),
+        (0x3fe, 0x30),
+    ] {
+        assert_eq!(machine.inb(port), expected, "port {port:#x}");
+    }
+    assert_eq!(machine.inb(0x61) & !0x10, 0x21, "counter 2 gated on, its output high");
+    machine.pass(10_000);
+    machine.outb(0x43, 0xe2);
+    assert_eq!(machine.inb(0x40), 0xb4, "counter 0: loaded, mode 2");
+    for (index, expected) in [(0x0a, 0x26), (0x0b, 0x02), (0x0d, 0x80), (0x0f, 0x00), (0x15, 0x80), (0x16, 0x02)] {
+        machine.outb(0x70, index);
+        assert_eq!(machine.inb(0x71), expected, "CMOS {index:#x}");
+    }
+}
+
 /// Old code writes DMA page registers, waits by port 0x80 or 0xed, and expects nothing of it.
 #[test]
 fn quiet_ports() {
