@@ -1,8 +1,80 @@
-//! The image.
+//! The image: the order in which the machine comes up, on one page.
 #![no_std]
 #![no_main]
 
-#[panic_handler]
-fn panic(_: &core::panic::PanicInfo<'_>) -> ! {
-    loop {}
+mod console;
+mod dump;
+mod end;
+mod log;
+mod machine;
+mod panic;
+mod run;
+
+use config::ImageOptions;
+use end::refuse;
+use hw::physmem::AtBoot;
+use hw::{cpuid, idt, percpu, pic, tsc, vmx};
+use machine::Machine;
+
+/// The first Rust: called by the entry code on the boot stack, with what the boot loader left in EAX and EBX.
+///
+/// # Safety
+/// Called once, by the entry code.
+#[unsafe(no_mangle)]
+unsafe extern "sysv64" fn boot_main(magic: u32, info: u32) -> ! {
+    // SAFETY: first of all, on the boot processor.
+    unsafe { percpu::install_boot() };
+    tsc::note_start();
+    // SAFETY: once, before any other processor runs.
+    unsafe { idt::fill() };
+    // SAFETY: the table was just filled.
+    unsafe { idt::load() };
+    // SAFETY: L0 uses the local APICs only.
+    unsafe { pic::mask() };
+
+    // SAFETY: the page tables are those of the first moments until `own_page_tables`, and the value is not used later.
+    let memory = unsafe { AtBoot::new() };
+    // SAFETY: as above.
+    let boot = match unsafe { machine::boot_information(magic, info, &memory) } {
+        Ok(boot) => boot,
+        Err(error) => {
+            console::open(&ImageOptions::default());
+            machine::calibrate(None);
+            refuse(format_args!("{error}"))
+        }
+    };
+    let options = ImageOptions::parse(&boot.command_line);
+    let chosen = options.as_ref().copied().unwrap_or_default();
+    console::open(&chosen);
+    end::set_how(chosen.end);
+    let (tsc_hz, source) = machine::calibrate(None);
+    if let Err(error) = options {
+        refuse(format_args!("{error}"))
+    }
+
+    let brand = cpuid::brand();
+    let brand = core::str::from_utf8(&brand).unwrap_or_default().trim_matches(['\0', ' ']);
+    defmt::info!("Nestling {=str}, booted by {=str}", env!("CARGO_PKG_VERSION"), boot.boot_loader_name.as_str());
+    defmt::info!("{=str}", brand);
+    defmt::info!("TSC {=u64} Hz, {=str}", tsc_hz, source.name());
+    if let Err(refusal) = vmx::check() {
+        refuse(format_args!("{}", refusal.sentence()))
+    }
+    if !cpuid::has_nx() {
+        refuse(format_args!("this processor has no execute-disable pages, or its firmware has switched them off: enable them"))
+    }
+
+    let map = machine::take_memory(&boot).unwrap_or_else(|error| refuse(format_args!("{error}")));
+    const NO_MEMORY: &str = "too little memory: there is none for Nestling's page tables";
+    // SAFETY: once, by the boot processor, on the boot stack.
+    let mut tables = unsafe { machine::own_page_tables(&map) }.unwrap_or_else(|_| refuse(format_args!("{NO_MEMORY}")));
+    if machine::give_vmxon_region(0, &mut hw::frames::FRAMES.lock()).is_err() {
+        refuse(format_args!("{NO_MEMORY}"))
+    }
+    // SAFETY: once on this processor, whose VMXON region was just given.
+    let capabilities = unsafe { machine::this_processor() };
+    let limit = chosen.pcpus.map_or(usize::MAX, |count| count as usize);
+    // SAFETY: once, by the boot processor, which has all of its own now.
+    let processors = unsafe { machine::start_processors(&mut tables, &map, core::iter::empty(), limit) };
+    run::boot_processor(&Machine { boot, capabilities, processors })
 }

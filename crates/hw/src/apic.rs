@@ -1,0 +1,202 @@
+//! The machine's local APICs, as L0 uses them: EOI, IPIs, the timer. xAPIC and x2APIC machines.
+//!
+//! SDM 3A, chapter "Advanced Programmable Interrupt Controller (APIC)". x2APIC mode is switched on wherever the processor
+//! has it: its registers need no mapping and an IPI is one write.
+
+use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+use arch::apic::Register;
+use arch::{HostPhys, Msr};
+
+use crate::interrupts::{ERROR, KICK, SPURIOUS, TIMER};
+use crate::{control, cpuid, msr, percpu, physmem, tsc};
+
+const BASE_ENABLE: u64 = 1 << 11;
+const BASE_X2APIC: u64 = 1 << 10;
+const BASE_ADDRESS: u64 = 0x000f_ffff_ffff_f000;
+
+const ICR_INIT: u32 = 5 << 8;
+const ICR_STARTUP: u32 = 6 << 8;
+const ICR_PENDING: u32 = 1 << 12;
+const ICR_ASSERT: u32 = 1 << 14;
+const SVR_ENABLE: u32 = 1 << 8;
+const LVT_MASKED: u32 = 1 << 16;
+const LVT_NMI: u32 = 4 << 8;
+const LVT_TSC_DEADLINE: u32 = 2 << 17;
+const DIVIDE_BY_1: u32 = 0xb;
+
+static X2APIC: AtomicBool = AtomicBool::new(false);
+static PAGE: AtomicU64 = AtomicU64::new(0);
+/// Timer ticks in 2^32 TSC ticks; 0 where the timer takes a TSC deadline.
+static TIMER_RATE: AtomicU64 = AtomicU64::new(0);
+
+/// Physical address of the xAPIC register page: to be mapped as device memory unless [`cpuid::has_x2apic`].
+#[must_use]
+pub fn register_page() -> HostPhys {
+    // SAFETY: every processor with a local APIC has the register.
+    HostPhys(unsafe { msr::read(Msr::APIC_BASE) } & BASE_ADDRESS)
+}
+
+/// Sets this processor's local APIC up: enabled, PIC and timer masked, nothing in service.
+///
+/// # Safety
+/// L0's IDT is loaded; on an xAPIC machine the register page is mapped in the direct map. The boot processor comes first.
+pub unsafe fn init() {
+    // SAFETY: every processor with a local APIC has the register.
+    let mut base = unsafe { msr::read(Msr::APIC_BASE) } | BASE_ENABLE;
+    if cpuid::has_x2apic() {
+        // From xAPIC mode to x2APIC mode is a legal step (SDM 3A, "x2APIC State Transitions").
+        base |= BASE_X2APIC;
+        X2APIC.store(true, Ordering::Relaxed);
+    } else {
+        PAGE.store(base & BASE_ADDRESS, Ordering::Relaxed);
+    }
+    // SAFETY: nothing of L0 depends on the mode before.
+    unsafe { msr::write(Msr::APIC_BASE, base) };
+    percpu::set_apic_id(id());
+    write(Register::TPR, 0);
+    write(Register::SVR, SVR_ENABLE | u32::from(SPURIOUS));
+    write(Register::LVT_LINT0, LVT_MASKED);
+    write(Register::LVT_LINT1, LVT_NMI);
+    write(Register::LVT_ERROR, u32::from(ERROR));
+    write(Register::LVT_TIMER, LVT_MASKED | u32::from(TIMER));
+    write(Register::INITIAL_COUNT, 0);
+    // What firmware left in service would hold back our vectors, which are above it; eight EOIs end any nesting.
+    for _ in 0..8 {
+        eoi();
+    }
+}
+
+/// Makes the timer ready. The boot processor does so after the TSC was calibrated; the others take over what it found.
+pub fn init_timer() {
+    write(Register::DIVIDE, DIVIDE_BY_1);
+    if cpuid::has_tsc_deadline() {
+        write(Register::LVT_TIMER, LVT_TSC_DEADLINE | u32::from(TIMER));
+        return;
+    }
+    if TIMER_RATE.load(Ordering::Relaxed) == 0 {
+        write(Register::LVT_TIMER, LVT_MASKED | u32::from(TIMER));
+        let ticks = tsc::frequency() / 1000;
+        let start = tsc::now();
+        write(Register::INITIAL_COUNT, u32::MAX);
+        while tsc::now() - start < ticks {
+            control::pause();
+        }
+        let count = u64::from(u32::MAX - read(Register::CURRENT_COUNT));
+        let elapsed = (tsc::now() - start).max(1);
+        write(Register::INITIAL_COUNT, 0);
+        TIMER_RATE.store(((count << 32) / elapsed).max(1), Ordering::Relaxed);
+    }
+    write(Register::LVT_TIMER, u32::from(TIMER));
+}
+
+/// Makes this processor's timer fire when the TSC reaches `deadline`, or at once if it has. One deadline at a time.
+pub fn arm(deadline: u64) {
+    let rate = TIMER_RATE.load(Ordering::Relaxed);
+    if rate == 0 {
+        // SAFETY: the timer is in TSC-deadline mode; 0 would disarm it.
+        unsafe { msr::write(Msr::TSC_DEADLINE, deadline.max(1)) };
+        return;
+    }
+    let ticks = deadline.saturating_sub(tsc::now());
+    let count = (u128::from(ticks) * u128::from(rate)) >> 32;
+    // A deadline further off than the counter reaches fires early, and the caller arms it again.
+    write(Register::INITIAL_COUNT, u32::try_from(count).unwrap_or(u32::MAX).max(1));
+}
+
+/// Stops this processor's timer.
+pub fn disarm() {
+    if TIMER_RATE.load(Ordering::Relaxed) == 0 {
+        // SAFETY: the timer is in TSC-deadline mode.
+        unsafe { msr::write(Msr::TSC_DEADLINE, 0) };
+    } else {
+        write(Register::INITIAL_COUNT, 0);
+    }
+}
+
+/// Whether the local APICs are in x2APIC mode.
+#[must_use]
+pub fn is_x2apic() -> bool {
+    X2APIC.load(Ordering::Relaxed)
+}
+
+/// The id of this processor's local APIC.
+#[must_use]
+pub fn id() -> u32 {
+    if is_x2apic() { read(Register::ID) } else { read(Register::ID) >> 24 }
+}
+
+/// Ends the interrupt in service.
+#[inline]
+pub fn eoi() {
+    write(Register::EOI, 0);
+}
+
+/// Sends a fixed interrupt to the processor with APIC id `destination`.
+pub fn send(destination: u32, vector: u8) {
+    command(destination, ICR_ASSERT | u32::from(vector));
+}
+
+/// Makes processor `number` look around: it leaves its guest or its halt, and [`crate::halt::take`] there says why.
+pub fn kick(number: u32) {
+    if let Some(other) = percpu::of(number) {
+        send(other.apic_id(), KICK);
+    }
+}
+
+/// Sends INIT to the processor with APIC id `destination`.
+///
+/// # Safety
+/// The processor loses its state: nothing of L0 runs on it.
+pub unsafe fn send_init(destination: u32) {
+    command(destination, ICR_INIT | ICR_ASSERT);
+}
+
+/// Sends a start-up IPI: a processor that waits for one begins in real mode at `page` times 4 KiB.
+///
+/// # Safety
+/// There is start-up code at that address.
+pub unsafe fn send_startup(destination: u32, page: u8) {
+    command(destination, ICR_STARTUP | ICR_ASSERT | u32::from(page));
+}
+
+fn command(destination: u32, command: u32) {
+    if is_x2apic() {
+        let value = u64::from(destination) << 32 | u64::from(command);
+        // In x2APIC mode the write to the ICR is not ordered behind earlier stores; the receiver must see them.
+        core::sync::atomic::fence(Ordering::SeqCst);
+        // SAFETY: an ICR write with reserved bits clear; the callers say what it does.
+        unsafe { msr::write(Msr(Msr::X2APIC_FIRST.0 + u32::from(Register::ICR.0) / 16), value) };
+    } else {
+        write(Register::ICR_HIGH, destination << 24);
+        write(Register::ICR, command);
+        while read(Register::ICR) & ICR_PENDING != 0 {
+            control::pause();
+        }
+    }
+}
+
+#[inline]
+fn read(register: Register) -> u32 {
+    if is_x2apic() {
+        // SAFETY: the APIC is in x2APIC mode, where the registers that this module reads exist.
+        let value = unsafe { msr::read(Msr(Msr::X2APIC_FIRST.0 + u32::from(register.0) / 16)) };
+        #[expect(clippy::cast_possible_truncation, reason = "all but the ICR, which is not read in this mode, have 32 bits")]
+        return value as u32;
+    }
+    let at = HostPhys(PAGE.load(Ordering::Relaxed)).add(u64::from(register.0));
+    // SAFETY: `init` was promised that the page is mapped.
+    unsafe { physmem::pointer::<u32>(at).read_volatile() }
+}
+
+#[inline]
+fn write(register: Register, value: u32) {
+    if is_x2apic() {
+        // SAFETY: the APIC is in x2APIC mode, where the registers that this module writes exist and take these values.
+        unsafe { msr::write(Msr(Msr::X2APIC_FIRST.0 + u32::from(register.0) / 16), u64::from(value)) };
+        return;
+    }
+    let at = HostPhys(PAGE.load(Ordering::Relaxed)).add(u64::from(register.0));
+    // SAFETY: `init` was promised that the page is mapped.
+    unsafe { physmem::pointer::<u32>(at).write_volatile(value) };
+}

@@ -1,0 +1,173 @@
+//! From the boot loader to 64-bit Rust: headers, the one 32-bit entry, and the page tables of the first moments.
+//!
+//! Multiboot2 for GRUB on BIOS and UEFI; multiboot1 with the a.out address fields, which lets iPXE and `qemu -kernel` take
+//! an ELF64. Both enter at `boot_entry` in 32-bit protected mode without paging, EAX and EBX saying who calls and where
+//! the boot information lies. The boot page tables show the first 4 GiB twice, at their physical addresses and in the
+//! direct map; the other processors start on them too, and nothing uses them after that.
+
+use core::arch::global_asm;
+
+use crate::layout::DIRECT_MAP;
+
+/// Level-4 entry of the direct map.
+const DIRECT_MAP_ENTRY: u64 = DIRECT_MAP >> 39 & 0x1ff;
+
+global_asm!(
+    r#"
+    .section .multiboot, "ax"
+    .balign 8
+multiboot2_header:
+    .long 0xe85250d6                    // magic
+    .long 0                             // architecture: 32-bit protected mode of i386
+    .long multiboot2_end - multiboot2_header
+    .long -(0xe85250d6 + multiboot2_end - multiboot2_header)
+    .balign 8
+    .short 1, 0                         // the loader must understand requests for
+    .long 2f - 1f + 8
+1:  .long 6                             //   the memory map
+2:  .balign 8
+    .short 6, 1                         // modules begin on page bounds; a loader may ignore this
+    .long 8
+    .balign 8
+    .short 0, 0                         // end
+    .long 8
+multiboot2_end:
+
+    .balign 4
+multiboot1_header:
+    .long 0x1badb002                    // magic
+    .long 0x00010003                    // modules on page bounds, memory information, address fields
+    .long -(0x1badb002 + 0x00010003)
+    .long multiboot1_header
+    .long image_start
+    .long load_end
+    .long bss_end
+    .long boot_entry
+
+    .section .text.boot, "ax"
+    .code32
+    .global boot_entry
+boot_entry:
+    cli
+    cld
+    mov esi, eax                        // the loader's magic; EBX keeps the address of its information
+    // Not every loader of the address fields clears what is not in the file.
+    mov edi, offset bss_start
+    mov ecx, offset bss_end
+    sub ecx, edi
+    shr ecx, 2
+    xor eax, eax
+    rep stosd
+    mov esp, offset boot_stack_top
+    mov ebp, ebx
+    mov edi, esi                        // EDI: magic, EBP: information, over what CPUID and RDMSR change
+
+    mov eax, 0x80000000
+    cpuid
+    cmp eax, 0x80000001
+    jb no_long_mode
+    mov eax, 0x80000001
+    cpuid
+    bt edx, 29
+    jnc no_long_mode
+
+    // Level 4 -> level 3 -> four tables of 512 pages of 2 MiB, for both mappings.
+    mov eax, offset boot_level3
+    or eax, 3
+    mov dword ptr [boot_level4], eax
+    mov dword ptr [boot_level4 + {direct_map_entry} * 8], eax
+    mov eax, offset boot_level2
+    or eax, 3
+    xor ecx, ecx
+1:  mov dword ptr [boot_level3 + ecx * 8], eax
+    add eax, 4096
+    inc ecx
+    cmp ecx, 4
+    jb 1b
+    mov eax, 0x83                       // present, writable, a 2-MiB page
+    xor ecx, ecx
+2:  mov dword ptr [boot_level2 + ecx * 8], eax
+    add eax, 0x200000
+    inc ecx
+    cmp ecx, 2048
+    jb 2b
+
+    mov eax, cr4
+    or eax, 0x20                        // PAE
+    mov cr4, eax
+    mov eax, offset boot_level4
+    mov cr3, eax
+    mov ecx, 0xc0000080                 // IA32_EFER
+    rdmsr
+    or eax, 0x100                       // LME
+    wrmsr
+    mov eax, 0x80010031                 // PG, WP, NE, ET, PE; caches on
+    mov cr0, eax
+    lgdt [boot_gdt_pointer]
+    .byte 0xea                          // jmp 0x08:boot_entry64
+    .long boot_entry64
+    .short 0x08
+
+    // The text goes to both usual serial ports at whatever rate they have: without 64-bit mode there is no driver.
+no_long_mode:
+    mov esi, offset no_long_mode_text
+3:  lodsb
+    test al, al
+    jz 5f
+    mov ah, al
+    mov ecx, 1000000                    // a port that is not there must not hang the message to the other
+    mov edx, 0x3fd
+4:  in al, dx
+    test al, 0x20
+    loopz 4b
+    mov al, ah
+    mov edx, 0x3f8
+    out dx, al
+    mov edx, 0x2f8
+    out dx, al
+    jmp 3b
+5:  hlt
+    jmp 5b
+
+    .code64
+boot_entry64:
+    mov eax, 0x10
+    mov ds, eax
+    mov es, eax
+    mov ss, eax
+    xor eax, eax
+    mov fs, eax
+    mov gs, eax
+    lldt ax
+    mov rsp, offset boot_stack_top
+    mov edi, edi                        // first argument: the magic
+    mov esi, ebp                        // second argument: the information's address
+    xor ebp, ebp
+    call boot_main
+    ud2
+
+    .section .rodata.boot, "a"
+no_long_mode_text:
+    .asciz "\r\nNestling needs a 64-bit processor with VT-x: this one has no 64-bit mode.\r\n"
+    .balign 8
+    .global boot_gdt
+boot_gdt:
+    .quad 0, 0x00af9b000000ffff, 0x00cf93000000ffff
+boot_gdt_pointer:
+    .short 23
+    .long boot_gdt
+
+    .section .bss.boot, "aw", @nobits
+    .balign 4096
+    .global boot_level4
+boot_level4: .skip 4096
+boot_level3: .skip 4096
+boot_level2: .skip 4 * 4096
+"#,
+    direct_map_entry = const DIRECT_MAP_ENTRY,
+);
+
+/// What a multiboot1 loader leaves in EAX.
+pub const MULTIBOOT1_MAGIC: u32 = 0x2bad_b002;
+/// What a multiboot2 loader leaves in EAX.
+pub const MULTIBOOT2_MAGIC: u32 = 0x36d7_6289;

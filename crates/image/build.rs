@@ -1,0 +1,12 @@
+//! Passes the linker scripts: ours, and defmt's, which collects the log's texts into a section that is not loaded.
+
+fn main() {
+    let folder = std::env::var("CARGO_MANIFEST_DIR").expect("cargo sets CARGO_MANIFEST_DIR for build scripts");
+    let script = format!("{folder}/../../linker/nestling.ld");
+    println!("cargo::rerun-if-changed={script}");
+    println!("cargo::rustc-link-arg-bins=-T{script}");
+    println!("cargo::rustc-link-arg-bins=-Tdefmt.x");
+    // Segments follow each other in the file as in memory, which the address fields of multiboot1 ask for.
+    println!("cargo::rustc-link-arg-bins=-zmax-page-size=4096");
+    println!("cargo::rustc-link-arg-bins=-znognustack");
+}

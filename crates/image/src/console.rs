@@ -1,0 +1,205 @@
+//! The two serial lines: L1's console, and the log.
+//!
+//! Nobody waits for a line but at the end. [`pump`] sends what the ports take at the moment; it is called while a processor
+//! idles and on slow paths, by any processor, and only one at a time does the work. Where a machine has one port for
+//! both, L1's bytes travel in log messages.
+
+use core::fmt::{self, Write as _};
+use core::sync::atomic::{AtomicBool, Ordering};
+
+use config::{ImageOptions, SerialPort};
+use heapless::{Deque, String};
+use hw::layout::MAX_PROCESSORS;
+use hw::lock::Lock;
+use hw::uart::Uart;
+use hw::{delay, percpu};
+
+use crate::log;
+
+/// What L1 wrote and the console has not sent yet.
+static L1: Lock<L1Bytes> = Lock::new(L1Bytes { queue: Deque::new(), line: String::new() });
+
+struct L1Bytes {
+    queue: Deque<u8, 4096>,
+    /// With one port for both: the line that is being collected.
+    line: String<80>,
+}
+
+static LINES: Lock<Lines> = Lock::new(Lines { console: None, log: None, ring: 0, within_frame: false });
+
+/// L1's bytes travel in log messages.
+static SHARED: AtomicBool = AtomicBool::new(false);
+
+struct Lines {
+    console: Option<Uart>,
+    log: Option<Uart>,
+    /// The processor whose messages are being sent.
+    ring: usize,
+    /// The last byte sent was not the end of a message: the next one comes from the same ring.
+    within_frame: bool,
+}
+
+/// Opens the ports that `options` names.
+pub(crate) fn open(options: &ImageOptions) {
+    // SAFETY: a PC has a 16550 or nothing at these ports, and nobody else in L0 uses them.
+    let open = |port: SerialPort| unsafe { Uart::new(port.io_port()) };
+    let shared = options.console == options.log && options.log.is_some();
+    SHARED.store(shared, Ordering::Relaxed);
+    let mut lines = LINES.lock();
+    lines.log = options.log.and_then(open);
+    lines.console = if shared { None } else { options.console.and_then(open) };
+}
+
+impl Lines {
+    /// The next byte of the log.
+    fn next(&mut self) -> Option<u8> {
+        if !self.within_frame {
+            let with_bytes = |number: &usize| log::ring(*number).is_some_and(log::Ring::has_bytes);
+            self.ring = (self.ring + 1..MAX_PROCESSORS).chain(0..=self.ring).find(with_bytes)?;
+        }
+        let byte = log::ring(self.ring)?.pop()?;
+        self.within_frame = byte != 0;
+        Some(byte)
+    }
+
+    /// Sends what the ports take now. Returns whether everything has been handed to them.
+    fn send(&mut self) -> bool {
+        let mut done = true;
+        match &mut self.console {
+            None if SHARED.load(Ordering::Relaxed) => {}
+            None => L1.lock().queue.clear(),
+            Some(console) => {
+                let mut l1 = L1.lock();
+                while !l1.queue.is_empty() {
+                    if !console.ready() {
+                        done = false;
+                        break;
+                    }
+                    if let Some(byte) = l1.queue.pop_front() {
+                        console.try_put(byte);
+                    }
+                }
+            }
+        }
+        loop {
+            if self.log.as_mut().is_some_and(|log| !log.ready()) {
+                let empty = !self.within_frame && !(0..MAX_PROCESSORS).any(|n| log::ring(n).is_some_and(log::Ring::has_bytes));
+                return done && empty;
+            }
+            let Some(byte) = self.next() else { return done };
+            // Without a port the messages go nowhere.
+            if let Some(log) = &mut self.log {
+                log.try_put(byte);
+            }
+        }
+    }
+}
+
+/// Sends what the ports take now. Returns at once when another processor is at it.
+pub(crate) fn pump() {
+    if let Some(mut lines) = LINES.try_lock() {
+        lines.send();
+    }
+    report_lost();
+}
+
+/// Says how many messages did not fit, once there is room again to say so.
+fn report_lost() {
+    const ROOM: usize = 128;
+    if log::ring(percpu::number() as usize).is_none_or(|ring| ring.room() < ROOM) {
+        return;
+    }
+    for number in 0..MAX_PROCESSORS {
+        let Some(ring) = log::ring(number) else { continue };
+        match ring.take_lost() {
+            0 => {}
+            lost => defmt::warn!("{=u32} log messages of processor {=usize} were lost: its buffer was full", lost, number),
+        }
+    }
+}
+
+/// Sends a byte that L1 wrote to its console. Waits only while the buffer is full.
+pub(crate) fn put(byte: u8) {
+    if SHARED.load(Ordering::Relaxed) {
+        put_as_message(byte);
+        return;
+    }
+    while L1.lock().queue.push_back(byte).is_err() {
+        pump();
+    }
+}
+
+/// Collects a line of L1's and sends it as a log message.
+fn put_as_message(byte: u8) {
+    let mut l1 = L1.lock();
+    let shown = if byte.is_ascii_graphic() || byte == b' ' { Some(char::from(byte)) } else { None };
+    if let Some(shown) = shown {
+        // The line has room: it is sent when it is full.
+        let _ = l1.line.push(shown);
+    }
+    let full = l1.line.len() == l1.line.capacity();
+    if byte == b'\n' || full {
+        while log::ring(percpu::number() as usize).is_some_and(|ring| ring.room() < 128) {
+            pump();
+        }
+        defmt::println!("L1: {=str}", l1.line.as_str());
+        l1.line.clear();
+    }
+}
+
+/// A byte that a user typed for L1.
+pub(crate) fn take() -> Option<u8> {
+    let mut lines = LINES.try_lock()?;
+    if SHARED.load(Ordering::Relaxed) { lines.log.as_mut()?.try_get() } else { lines.console.as_mut()?.try_get() }
+}
+
+/// Sends everything and waits until it has left the machine; gives up on a line that stands still for a second.
+pub(crate) fn flush() {
+    const PATIENCE_MICROS: u64 = 1_000_000;
+    report_lost();
+    // A full ring and a full console buffer take less than a second at 115200 bit/s.
+    delay::until(2 * PATIENCE_MICROS, || LINES.try_lock().is_some_and(|mut lines| lines.send()));
+    delay::until(PATIENCE_MICROS, || {
+        LINES.try_lock().is_some_and(|lines| [&lines.console, &lines.log].into_iter().flatten().all(Uart::is_idle))
+    });
+}
+
+/// Takes the lines from whoever holds them: this processor is about to end the machine.
+pub(crate) fn seize() {
+    if !delay::until(100_000, || LINES.try_lock().is_some()) {
+        // SAFETY: the holder is this processor, in what it does not return to, or one that stands still.
+        unsafe { LINES.break_open() };
+    }
+    if !delay::until(100_000, || L1.try_lock().is_some()) {
+        // SAFETY: as above.
+        unsafe { L1.break_open() };
+    }
+}
+
+/// Writes a line of plain text for a person at a terminal, where the log shares its port with the console: there nobody
+/// may be decoding the log.
+pub(crate) fn plain(text: fmt::Arguments<'_>) {
+    if !SHARED.load(Ordering::Relaxed) {
+        return;
+    }
+    flush();
+    if let Some(mut lines) = LINES.try_lock()
+        && let Some(log) = &mut lines.log
+    {
+        // Zeros keep the text apart from the log's frames. A port that stands still loses it.
+        let _ = write!(Plain(log), "\0\r\n{text}\r\n\0");
+    }
+}
+
+struct Plain<'a>(&'a mut Uart);
+
+impl fmt::Write for Plain<'_> {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        for byte in text.bytes() {
+            if !delay::until(100_000, || self.0.try_put(byte)) {
+                return Err(fmt::Error);
+            }
+        }
+        Ok(())
+    }
+}
