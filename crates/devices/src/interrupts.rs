@@ -15,6 +15,8 @@ pub(crate) const IRQ_SCI: u8 = 9;
 pub(crate) struct Interrupts {
     pub(crate) pic: PicPair,
     pub(crate) ioapic: IoApic,
+    /// The lines as they are, by number.
+    lines: u16,
     /// The PIC output as the outside knows it.
     output: bool,
 }
@@ -22,14 +24,20 @@ pub(crate) struct Interrupts {
 impl Interrupts {
     /// With all lines low but the timer's, whose output firmware has left high.
     pub(crate) fn new(ioapic_id: u8) -> Self {
-        let mut interrupts = Self { pic: PicPair::new(), ioapic: IoApic::new(ioapic_id), output: false };
+        let mut interrupts =
+            Self { pic: PicPair::new(), ioapic: IoApic::new(ioapic_id), lines: 1 << IRQ_TIMER, output: false };
         interrupts.pic.start_high(IRQ_TIMER);
         interrupts.ioapic.start_high(pin(IRQ_TIMER));
         interrupts
     }
 
-    /// Line `irq` has level `high`.
+    /// Line `irq` has level `high`. Mostly it had it before: nearly every byte that a guest prints comes by here.
     pub(crate) fn set(&mut self, irq: u8, high: bool, out: &mut impl Outside) {
+        let bit = 1 << irq;
+        if (self.lines & bit != 0) == high {
+            return;
+        }
+        self.lines ^= bit;
         self.pic.set_line(irq, high);
         if let Some(message) = self.ioapic.set_pin(pin(irq), high) {
             out.interrupt(message);
