@@ -13,6 +13,8 @@ pub const END_LIMIT: usize = 0x290;
 const MAGIC: usize = 0x202;
 /// Oldest boot protocol that can be loaded: the first to say how long a command line may be.
 const OLDEST: u16 = 0x0206;
+/// Unit of the code's size.
+const PARAGRAPH: u64 = 16;
 /// loadflags: the protected-mode code is loaded at 1 MiB (bzImage).
 const LOADED_HIGH: u8 = 1 << 0;
 
@@ -61,12 +63,13 @@ impl SetupHeader {
         // "setup_sects ... if this field contains 0, the real value is 4"; the boot sector counts extra.
         let setup_sects = if byte(START) == 0 { 4 } else { usize::from(byte(START)) };
         let code_start = (setup_sects + 1) * 512;
-        let code_len = u64::from(dword(0x1f4)?) * 16;
+        let code_len = u64::from(dword(0x1f4)?) * PARAGRAPH;
         let announced = code_start as u64 + code_len;
-        let code_end = match usize::try_from(announced) {
-            Ok(end) if end <= file.len() => end,
-            _ => return Err(LoadError::KernelTruncated { announced, found: file.len() as u64 }),
-        };
+        // The size counts 16-byte paragraphs, and not every build pads the file to a whole one.
+        if file.len() as u64 + PARAGRAPH <= announced {
+            return Err(LoadError::KernelTruncated { announced, found: file.len() as u64 });
+        }
+        let code_end = usize::try_from(announced).map_or(file.len(), |end| end.min(file.len()));
         if code_len == 0 {
             return Err(LoadError::KernelHeader { what: "setup header announces no code" });
         }
