@@ -115,8 +115,8 @@ impl ReservedMsrBits {
     pub const ARCHITECTURAL: Self = Self {
         efer: !0xd01,
         debugctl: !0xffc7,
-        perf_global_ctrl: !0x0001_000f_ffff_ffff,
-        rtit_ctl: 0xfcf0_0000_f084_0000 | 1 << 6,
+        perf_global_ctrl: !0x0001_ffff_ffff_ffff,
+        rtit_ctl: 0xfe7f_0000_7084_0000,
         lbr_ctl: !0x007f_000f,
     };
 }
