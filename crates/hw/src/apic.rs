@@ -181,7 +181,10 @@ fn read(register: Register) -> u32 {
     if is_x2apic() {
         // SAFETY: the APIC is in x2APIC mode, where the registers that this module reads exist.
         let value = unsafe { msr::read(Msr(Msr::X2APIC_FIRST.0 + u32::from(register.0) / 16)) };
-        #[expect(clippy::cast_possible_truncation, reason = "all but the ICR, which is not read in this mode, have 32 bits")]
+        #[expect(
+            clippy::cast_possible_truncation,
+            reason = "all but the ICR, which is not read in this mode, have 32 bits"
+        )]
         return value as u32;
     }
     let at = HostPhys(PAGE.load(Ordering::Relaxed)).add(u64::from(register.0));

@@ -40,9 +40,7 @@ pub fn unix_time() -> u64 {
         last = now;
     }
     let status = read(0xb);
-    let binary = |value: u8| {
-        u64::from(if status & BINARY != 0 { value } else { (value >> 4) * 10 + (value & 15) })
-    };
+    let binary = |value: u8| u64::from(if status & BINARY != 0 { value } else { (value >> 4) * 10 + (value & 15) });
     let [second, minute, hour, day, month, year] = last;
     let mut hours = binary(hour & !AFTERNOON);
     if status & HOURS_24 == 0 {

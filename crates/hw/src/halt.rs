@@ -18,10 +18,7 @@ pub struct Woken {
 #[inline]
 pub fn take() -> Woken {
     let this = percpu::this();
-    Woken {
-        kicked: this.kicked.swap(false, Ordering::Acquire),
-        timer: this.timer_fired.swap(false, Ordering::Acquire),
-    }
+    Woken { kicked: this.kicked.swap(false, Ordering::Acquire), timer: this.timer_fired.swap(false, Ordering::Acquire) }
 }
 
 /// Whether a kick or the timer has come since [`take`] was last called.

@@ -113,7 +113,14 @@ impl fmt::Display for Exception<'_> {
             _ => "exception",
         };
         writeln!(f, "exception {} in L0: {name}, error code {:#x}", frame.vector, frame.error_code)?;
-        writeln!(f, "rip {:016x}  rsp {:016x}  rflags {:x}  cr2 {:x}", frame.rip, frame.rsp, frame.rflags, control::cr2())?;
+        writeln!(
+            f,
+            "rip {:016x}  rsp {:016x}  rflags {:x}  cr2 {:x}",
+            frame.rip,
+            frame.rsp,
+            frame.rflags,
+            control::cr2()
+        )?;
         writeln!(f, "rax {:016x}  rbx {:016x}  rcx {:016x}  rdx {:016x}", frame.rax, frame.rbx, frame.rcx, frame.rdx)?;
         writeln!(f, "rsi {:016x}  rdi {:016x}  rbp {:016x}  r8  {:016x}", frame.rsi, frame.rdi, frame.rbp, frame.r8)?;
         writeln!(f, "r9  {:016x}  r10 {:016x}  r11 {:016x}  r12 {:016x}", frame.r9, frame.r10, frame.r11, frame.r12)?;

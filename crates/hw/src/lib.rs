@@ -17,6 +17,7 @@ pub mod delay;
 pub mod enter;
 pub mod frames;
 pub mod gdt;
+pub mod guest_state;
 pub mod halt;
 pub mod idt;
 pub mod interrupts;

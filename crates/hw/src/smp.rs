@@ -122,7 +122,12 @@ impl core::fmt::Debug for Prepared {
 }
 
 /// Makes stacks and data for the processor with APIC id `apic_id`, which becomes processor `number`.
-pub fn prepare(tables: &mut PageTables, frames: &mut Frames, number: u32, apic_id: u32) -> Result<Prepared, OutOfFrames> {
+pub fn prepare(
+    tables: &mut PageTables,
+    frames: &mut Frames,
+    number: u32,
+    apic_id: u32,
+) -> Result<Prepared, OutOfFrames> {
     let stacks = Stacks::new(tables, frames, number, None)?;
     Ok(Prepared { tables: tables.root(), stacks, data: new_percpu(frames, number, apic_id)? })
 }

@@ -2,6 +2,8 @@
 
 use core::sync::atomic::{AtomicU64, Ordering};
 
+use boot::acpi::PmTimer;
+
 use crate::{control, cpuid, port};
 
 /// Ticks in a second; 0 until calibrated.
@@ -80,10 +82,10 @@ impl Source {
 ///
 /// A measured value counts: in an emulator CPUID may claim the frequency of the model, not that of the emulation. Where
 /// the two agree within 1 %, CPUID's is the exact one.
-pub fn calibrate(pm_timer_port: Option<u16>) -> Option<(u64, Source)> {
+pub fn calibrate(pm_timer: Option<PmTimer>) -> Option<(u64, Source)> {
     let measured = measure_pit()
         .map(|hz| (hz, Source::Pit))
-        .or_else(|| Some((measure_pm_timer(pm_timer_port?)?, Source::PmTimer)))?;
+        .or_else(|| Some((measure_pm_timer(pm_timer?.port)?, Source::PmTimer)))?;
     let claimed = claimed();
     let result = if claimed.abs_diff(measured.0) <= measured.0 / 100 { (claimed, Source::Cpuid) } else { measured };
     FREQUENCY.store(result.0, Ordering::Relaxed);

@@ -54,8 +54,12 @@ impl Refusal {
     #[must_use]
     pub const fn sentence(self) -> &'static str {
         match self {
-            Self::NoVmx => "this processor has no VMX: Nestling needs an Intel processor with VT-x, or an emulator that has it",
-            Self::LockedOff => "the firmware has locked VMX off: enable Intel virtualization technology (VT-x) in its setup",
+            Self::NoVmx => {
+                "this processor has no VMX: Nestling needs an Intel processor with VT-x, or an emulator that has it"
+            }
+            Self::LockedOff => {
+                "the firmware has locked VMX off: enable Intel virtualization technology (VT-x) in its setup"
+            }
             Self::NoEpt => "this processor's VMX has no extended page tables (EPT): Nestling needs a newer processor",
             Self::NoUnrestrictedGuest => {
                 "this processor's VMX has no unrestricted guests: Nestling needs a newer processor"
@@ -275,7 +279,10 @@ impl Access for CurrentVmcs {
 extern "sysv64" fn access_failed(encoding: u64) -> ! {
     #[expect(clippy::cast_possible_truncation, reason = "it was made from 32 bits")]
     let encoding = Encoding(encoding as u32);
-    panic!("VMREAD or VMWRITE of {encoding:?} failed: {}", instruction_error().map_or("no current VMCS", InstructionError::text))
+    panic!(
+        "VMREAD or VMWRITE of {encoding:?} failed: {}",
+        instruction_error().map_or("no current VMCS", InstructionError::text)
+    )
 }
 
 /// The error number of the last VMX instruction that failed with VMfailValid; `None` without a current VMCS.

@@ -3,16 +3,16 @@
 use core::fmt;
 use core::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 
+use boot::acpi::PowerManagement;
 use config::{END_OF_RUN, End, STATUS_REFUSED};
 use heapless::String;
 use hw::lock::Lock;
-use hw::power::SoftOff;
-use hw::{apic, halt, percpu, power};
+use hw::{apic, halt, percpu};
 
 use crate::{console, log};
 
 static HOW: AtomicU8 = AtomicU8::new(0);
-static SOFT_OFF: Lock<Option<SoftOff>> = Lock::new(None);
+static POWER: Lock<Option<PowerManagement>> = Lock::new(None);
 static ENDING: AtomicBool = AtomicBool::new(false);
 
 /// Sets what [`end`] does with the machine.
@@ -26,9 +26,9 @@ pub(crate) fn set_how(end: End) {
     HOW.store(how, Ordering::Relaxed);
 }
 
-/// Tells how the machine is switched off.
-pub(crate) fn set_soft_off(soft_off: Option<SoftOff>) {
-    *SOFT_OFF.lock() = soft_off;
+/// Tells how the machine is switched off and reset.
+pub(crate) fn set_power(power: PowerManagement) {
+    *POWER.lock() = Some(power);
 }
 
 /// Whether the run is over: a processor that sees this halts.
@@ -65,18 +65,18 @@ pub(crate) fn refuse(reason: fmt::Arguments<'_>) -> ! {
 }
 
 fn machine_ends() -> ! {
+    let power = POWER.try_lock().and_then(|power| *power);
     match HOW.load(Ordering::Relaxed) {
         // SAFETY: the run is over, and the command line says that this is Bochs.
-        1 => unsafe { power::bochs_off() },
+        1 => unsafe { hw::power::bochs_off() },
         2 => {
-            let soft_off = SOFT_OFF.try_lock().and_then(|soft_off| *soft_off);
-            if let Some(soft_off) = soft_off {
+            if let Some(power) = power {
                 // SAFETY: the run is over; the values come from the machine's ACPI tables.
-                unsafe { power::acpi_off(&soft_off) };
+                unsafe { hw::power::acpi_off(&power) };
             }
         }
-        // SAFETY: the run is over.
-        3 => unsafe { power::reset() },
+        // SAFETY: the run is over; the register comes from the machine's ACPI tables.
+        3 => unsafe { hw::power::reset(power.and_then(|power| power.reset)) },
         _ => {}
     }
     halt::forever()

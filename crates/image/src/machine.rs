@@ -3,6 +3,7 @@
 use core::sync::atomic::{AtomicU64, Ordering};
 
 use arch::{HostPhys, PAGE_SIZE};
+use boot::acpi::PmTimer;
 use boot::memory::LOW_MEMORY_END;
 use boot::{BootError, BootInfo, FreeMemory, MemoryKind, MemoryMap};
 use hw::frames::{FRAMES, Frames};
@@ -188,7 +189,7 @@ pub(crate) unsafe fn this_processor() -> Capabilities {
 }
 
 /// Finds the frequency of the time-stamp counter; without a clock the machine is refused.
-pub(crate) fn calibrate(pm_timer: Option<u16>) -> (u64, tsc::Source) {
+pub(crate) fn calibrate(pm_timer: Option<PmTimer>) -> (u64, tsc::Source) {
     tsc::calibrate(pm_timer).unwrap_or_else(|| {
         refuse(format_args!("this machine has neither a PIT nor an ACPI timer that counts: Nestling cannot tell the time"))
     })

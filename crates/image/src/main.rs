@@ -3,13 +3,23 @@
 #![no_main]
 
 mod console;
+mod cpu;
 mod dump;
 mod end;
+mod failed_entry;
+mod guest;
+mod guest_memory;
 mod log;
 mod machine;
 mod panic;
+mod processor;
+mod reports;
 mod run;
+mod tables;
+mod vm;
+mod world;
 
+use boot::acpi::AcpiMachine;
 use config::ImageOptions;
 use end::refuse;
 use hw::physmem::AtBoot;
@@ -35,28 +45,35 @@ unsafe extern "sysv64" fn boot_main(magic: u32, info: u32) -> ! {
     // SAFETY: the page tables are those of the first moments until `own_page_tables`, and the value is not used later.
     let memory = unsafe { AtBoot::new() };
     // SAFETY: as above.
-    let boot = match unsafe { machine::boot_information(magic, info, &memory) } {
-        Ok(boot) => boot,
+    let info = match unsafe { machine::boot_information(magic, info, &memory) } {
+        Ok(info) => info,
         Err(error) => {
             console::open(&ImageOptions::default());
             machine::calibrate(None);
             refuse(format_args!("{error}"))
         }
     };
-    let options = ImageOptions::parse(&boot.command_line);
+    let options = ImageOptions::parse(&info.command_line);
     let chosen = options.as_ref().copied().unwrap_or_default();
     console::open(&chosen);
     end::set_how(chosen.end);
-    let (tsc_hz, source) = machine::calibrate(None);
+    let acpi = boot::acpi::discover(&memory, info.rsdp.as_deref());
+    let pm_timer = acpi.as_ref().ok().and_then(|acpi| acpi.pm.pm_timer);
+    let (tsc_hz, source) = machine::calibrate(pm_timer);
     if let Err(error) = options {
         refuse(format_args!("{error}"))
     }
 
     let brand = cpuid::brand();
     let brand = core::str::from_utf8(&brand).unwrap_or_default().trim_matches(['\0', ' ']);
-    defmt::info!("Nestling {=str}, booted by {=str}", env!("CARGO_PKG_VERSION"), boot.boot_loader_name.as_str());
+    defmt::info!("Nestling {=str}, booted by {=str}", env!("CARGO_PKG_VERSION"), info.boot_loader_name.as_str());
     defmt::info!("{=str}", brand);
     defmt::info!("TSC {=u64} Hz, {=str}", tsc_hz, source.name());
+    let acpi = acpi.unwrap_or_else(|error| {
+        defmt::warn!("one processor only, and no power-off: {}", defmt::Display2Format(&error));
+        AcpiMachine::default()
+    });
+    end::set_power(acpi.pm);
     if let Err(refusal) = vmx::check() {
         refuse(format_args!("{}", refusal.sentence()))
     }
@@ -64,7 +81,7 @@ unsafe extern "sysv64" fn boot_main(magic: u32, info: u32) -> ! {
         refuse(format_args!("this processor has no execute-disable pages, or its firmware has switched them off: enable them"))
     }
 
-    let map = machine::take_memory(&boot).unwrap_or_else(|error| refuse(format_args!("{error}")));
+    let map = machine::take_memory(&info).unwrap_or_else(|error| refuse(format_args!("{error}")));
     const NO_MEMORY: &str = "too little memory: there is none for Nestling's page tables";
     // SAFETY: once, by the boot processor, on the boot stack.
     let mut tables = unsafe { machine::own_page_tables(&map) }.unwrap_or_else(|_| refuse(format_args!("{NO_MEMORY}")));
@@ -73,8 +90,9 @@ unsafe extern "sysv64" fn boot_main(magic: u32, info: u32) -> ! {
     }
     // SAFETY: once on this processor, whose VMXON region was just given.
     let capabilities = unsafe { machine::this_processor() };
+    let apic_ids = acpi.cpus.iter().filter(|cpu| cpu.usable).map(|cpu| cpu.apic_id);
     let limit = chosen.pcpus.map_or(usize::MAX, |count| count as usize);
     // SAFETY: once, by the boot processor, which has all of its own now.
-    let processors = unsafe { machine::start_processors(&mut tables, &map, core::iter::empty(), limit) };
-    run::boot_processor(&Machine { boot, capabilities, processors })
+    let processors = unsafe { machine::start_processors(&mut tables, &map, apic_ids, limit) };
+    run::boot_processor(&Machine { boot: info, capabilities, processors })
 }

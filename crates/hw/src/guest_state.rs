@@ -1,0 +1,249 @@
+//! The registers of a guest that neither the VMCS nor the code around a VM exit holds: floating point, vectors and
+//! protection keys, XCR0, the MSRs of SYSCALL and SWAPGS, debug addresses and status, and CR2.
+//!
+//! L0 uses none of them, so they stay in the processor from one VM exit to the next, and are saved and loaded only when another
+//! vCPU takes the processor. Not among them: FS and GS bases, SYSENTER's MSRs, PAT, EFER and DR7, which are in the
+//! VMCS, and IA32_XSS, which is 0 for everybody.
+
+use core::arch::asm;
+
+use arch::control::{Cr4, XCR0_OFFERED};
+use arch::{HostPhys, Msr};
+
+use crate::frames::Frames;
+use crate::{control, cpuid, msr, physmem};
+
+/// The MSRs that guests read and write without a VM exit and that all processors with 64-bit mode have.
+const MSRS: [Msr; 5] = [Msr::STAR, Msr::LSTAR, Msr::CSTAR, Msr::FMASK, Msr::KERNEL_GS_BASE];
+
+/// Bytes that FXSAVE writes (SDM 1 10.5.1 "FXSAVE Area"): the start of every XSAVE area too.
+const FXSAVE_BYTES: u64 = 512;
+/// Where the x87 control word and MXCSR stand in it.
+const FCW_OFFSET: u64 = 0;
+const MXCSR_OFFSET: u64 = 24;
+
+/// One vCPU's registers while another one, or none, has the processor.
+///
+/// Every processor of the machine must have the same state components.
+#[derive(Debug)]
+pub struct GuestState {
+    /// What [`Instruction`] saves and restores.
+    area: HostPhys,
+    instruction: Instruction,
+    msrs: [u64; MSRS.len()],
+    /// IA32_TSC_AUX; `None` where the processor has no RDTSCP and so not the MSR.
+    tsc_aux: Option<u64>,
+    debug_addresses: [u64; 4],
+    dr6: u64,
+    cr2: u64,
+}
+
+/// How floating-point and vector registers are saved.
+#[derive(Clone, Copy, Debug)]
+enum Instruction {
+    /// XSAVE, of these components: what the processor has of [`XCR0_OFFERED`].
+    Xsave(u64),
+    /// FXSAVE, on processors without XSAVE.
+    Fxsave,
+}
+
+impl GuestState {
+    /// The registers after power-up (SDM 3A table 9-1 "IA-32 and Intel 64 Processor States Following Power-up, Reset, or
+    /// INIT"), with x87 as FNINIT leaves it, and memory to save them in. `None` when there is no memory.
+    pub fn new(frames: &mut Frames) -> Option<Self> {
+        let (instruction, bytes) = if cpuid::has_xsave() {
+            // SDM 2A "CPUID—CPU Identification", leaf 0DH: the components in EDX:EAX, the size with all of them in ECX.
+            let leaf = cpuid::leaf(0xd);
+            let components = (u64::from(leaf.edx) << 32 | u64::from(leaf.eax)) & XCR0_OFFERED.bits();
+            (Instruction::Xsave(components), u64::from(leaf.ecx))
+        } else {
+            (Instruction::Fxsave, FXSAVE_BYTES)
+        };
+        let area = frames.allocate(bytes, 64)?;
+        // A header of zeros makes XRSTOR put all components into their initial state, all but MXCSR, which it always loads
+        // (SDM 1 13.8.1 "Standard Form of XRSTOR"); FXRSTOR loads the control word too.
+        // SAFETY: the memory was just allocated for this.
+        unsafe { physmem::zero(area, bytes) };
+        // SAFETY: as above.
+        unsafe { physmem::pointer::<u16>(area.add(FCW_OFFSET)).write(0x37f) };
+        // SAFETY: as above.
+        unsafe { physmem::pointer::<u32>(area.add(MXCSR_OFFSET)).write(0x1f80) };
+        let has_rdtscp = cpuid::leaf(0x8000_0001).edx & 1 << 27 != 0;
+        Some(Self {
+            area,
+            instruction,
+            msrs: [0; MSRS.len()],
+            tsc_aux: has_rdtscp.then_some(0),
+            debug_addresses: [0; 4],
+            dr6: 0xffff_0ff0,
+            cr2: 0,
+        })
+    }
+
+    /// Loads the registers, and XCR0 with the guest's value `xcr0`, which processors without XSAVE do not have.
+    ///
+    /// # Safety
+    /// This processor has gone through [`crate::vmx::on`]. `xcr0` is a value that it takes, with no component but those of
+    /// [`XCR0_OFFERED`]. Whoever's registers are in the processor has had them saved or needs them no more.
+    pub unsafe fn load(&mut self, xcr0: u64) {
+        match self.instruction {
+            Instruction::Xsave(components) => {
+                // SAFETY: the processor has the components, and `vmx::on` set CR4.OSXSAVE.
+                unsafe { enable(components) };
+                // SAFETY: the area holds the initial state or what XSAVE wrote.
+                unsafe { restore_components(self.area, components) };
+                // SAFETY: the caller's promise.
+                unsafe { enable(xcr0) };
+            }
+            Instruction::Fxsave => {
+                enable_fxsave();
+                // SAFETY: the area holds the initial state or what FXSAVE wrote.
+                unsafe { asm!("fxrstor64 [{}]", in(reg) self.pointer(), options(readonly, nostack, preserves_flags)) };
+            }
+        }
+        for (msr, value) in MSRS.into_iter().zip(self.msrs) {
+            // SAFETY: the register exists and held the value, or is 0; L0 does not use it.
+            unsafe { msr::write(msr, value) };
+        }
+        if let Some(value) = self.tsc_aux {
+            // SAFETY: as above.
+            unsafe { msr::write(Msr::TSC_AUX, value) };
+        }
+        // SAFETY: no breakpoint is enabled in DR7 while L0 runs.
+        unsafe { write_debug_addresses(self.debug_addresses) };
+        // SAFETY: the register held the value, or it is that of power-up.
+        unsafe { control::write_dr6(self.dr6) };
+        // SAFETY: L0 takes no page faults.
+        unsafe { control::write_cr2(self.cr2) };
+    }
+
+    /// Saves the registers. XCR0 is not kept, as its value comes with [`Self::load`], and is changed.
+    ///
+    /// # Safety
+    /// The registers in the processor are this vCPU's: they were loaded from here, and nothing else was loaded since.
+    pub unsafe fn save(&mut self) {
+        match self.instruction {
+            Instruction::Xsave(components) => {
+                // The guest's XCR0 may have components off that hold values it used before.
+                // SAFETY: the processor has the components, and `vmx::on` set CR4.OSXSAVE.
+                unsafe { enable(components) };
+                // SAFETY: the area is large enough for all components, aligned, and this vCPU's.
+                unsafe { save_components(self.area, components) };
+            }
+            Instruction::Fxsave => {
+                enable_fxsave();
+                // SAFETY: the area is large enough, aligned, and this vCPU's.
+                unsafe { asm!("fxsave64 [{}]", in(reg) self.pointer(), options(nostack, preserves_flags)) };
+            }
+        }
+        for (msr, value) in MSRS.into_iter().zip(&mut self.msrs) {
+            // SAFETY: all processors with 64-bit mode have these registers.
+            *value = unsafe { msr::read(msr) };
+        }
+        if let Some(value) = &mut self.tsc_aux {
+            // SAFETY: `new` asked for RDTSCP, with which the register comes.
+            *value = unsafe { msr::read(Msr::TSC_AUX) };
+        }
+        self.debug_addresses = debug_addresses();
+        self.dr6 = control::dr6();
+        self.cr2 = control::cr2();
+    }
+
+    const fn pointer(&self) -> *mut u8 {
+        physmem::pointer(self.area)
+    }
+}
+
+/// Loads XCR0 unless it has the value already: reading it is cheap, and under another hypervisor loading it is a VM exit.
+///
+/// # Safety
+/// As for [`control::write_xcr0`].
+unsafe fn enable(components: u64) {
+    // SAFETY: the caller promises that CR4.OSXSAVE is set.
+    let current = unsafe { control::xcr0() };
+    if current != components {
+        // SAFETY: the caller's promise.
+        unsafe { control::write_xcr0(components) };
+    }
+}
+
+/// XSAVE, not its optimized form: that one compares with the last XRSTOR, and saves little where vCPUs take turns.
+///
+/// # Safety
+/// `area` is memory of L0, aligned to 64 bytes and large enough for `components`, which are all enabled in XCR0.
+unsafe fn save_components(area: HostPhys, components: u64) {
+    // SAFETY: the caller's promise.
+    unsafe {
+        asm!(
+            "xsave64 [{}]",
+            in(reg) physmem::pointer::<u8>(area),
+            in("rax") components,
+            in("rdx") components >> 32,
+            options(nostack, preserves_flags),
+        );
+    }
+}
+
+/// XRSTOR: components that are marked in the area's header get their values, the others of `components` their initial state.
+///
+/// # Safety
+/// As for [`save_components`], and the area has the initial state or what that wrote.
+unsafe fn restore_components(area: HostPhys, components: u64) {
+    // SAFETY: the caller's promise.
+    unsafe {
+        asm!(
+            "xrstor64 [{}]",
+            in(reg) physmem::pointer::<u8>(area),
+            in("rax") components,
+            in("rdx") components >> 32,
+            options(readonly, nostack, preserves_flags),
+        );
+    }
+}
+
+/// Makes FXSAVE and FXRSTOR include the XMM registers and MXCSR. VM exits load CR4, so this has to be done each time.
+fn enable_fxsave() {
+    // SAFETY: all processors with 64-bit mode have the bit, and L0 has no SSE instructions that it would enable.
+    unsafe { control::write_cr4_bits(control::cr4_bits() | Cr4::OSFXSR.bits()) };
+}
+
+/// DR0 to DR3.
+fn debug_addresses() -> [u64; 4] {
+    let (dr0, dr1, dr2, dr3);
+    // SAFETY: reading the registers has no effect; VM exits clear DR7.GD, which would make it fault.
+    unsafe {
+        asm!(
+            "mov {}, dr0",
+            "mov {}, dr1",
+            "mov {}, dr2",
+            "mov {}, dr3",
+            out(reg) dr0,
+            out(reg) dr1,
+            out(reg) dr2,
+            out(reg) dr3,
+            options(nomem, nostack, preserves_flags),
+        );
+    }
+    [dr0, dr1, dr2, dr3]
+}
+
+/// Loads DR0 to DR3, which take any value.
+///
+/// # Safety
+/// No breakpoint is enabled in DR7.
+unsafe fn write_debug_addresses([dr0, dr1, dr2, dr3]: [u64; 4]) {
+    // SAFETY: the caller's promise.
+    unsafe {
+        asm!(
+            "mov dr0, {}",
+            "mov dr1, {}",
+            "mov dr2, {}",
+            "mov dr3, {}",
+            in(reg) dr0,
+            in(reg) dr1,
+            in(reg) dr2,
+            in(reg) dr3,
+            options(nomem, nostack, preserves_flags),
+        );
+    }
+}
