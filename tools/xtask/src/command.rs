@@ -57,15 +57,6 @@ impl Tool {
         let output = self.command.output().with_context(|| format!("cannot start {}", self.name))?;
         Ok(format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr)))
     }
-
-    /// Runs it with its messages going straight to the person's terminal.
-    pub(crate) fn shown(mut self) -> Result<()> {
-        let status = self.command.status().with_context(|| format!("cannot start {}", self.name))?;
-        if !status.success() {
-            bail!("{} failed ({status})", self.name);
-        }
-        Ok(())
-    }
 }
 
 fn last_lines(stdout: &[u8], stderr: &[u8]) -> String {

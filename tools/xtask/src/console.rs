@@ -41,13 +41,6 @@ impl Step {
         let colon = if result.is_empty() { "" } else { ": " };
         say(&format!("{}{colon}{result} ({:.1} s)", self.what, self.started.elapsed().as_secs_f64()));
     }
-
-    /// Ends without a line, for a step that found nothing to do.
-    pub(crate) fn silent(mut self) {
-        if let Some(bar) = self.spinner.take() {
-            bar.finish_and_clear();
-        }
-    }
 }
 
 impl Drop for Step {

@@ -13,7 +13,6 @@ pub(crate) struct Archive {
 const DIRECTORY: u32 = 0o040_000;
 const FILE: u32 = 0o100_000;
 const CHARACTER_DEVICE: u32 = 0o020_000;
-const SYMBOLIC_LINK: u32 = 0o120_000;
 
 impl Archive {
     /// A folder.
@@ -29,11 +28,6 @@ impl Archive {
     /// A character device.
     pub(crate) fn device(&mut self, path: &str, major: u32, minor: u32) {
         self.entry(path, CHARACTER_DEVICE | 0o600, (major, minor), &[]);
-    }
-
-    /// A symbolic link.
-    pub(crate) fn link(&mut self, path: &str, to: &str) {
-        self.entry(path, SYMBOLIC_LINK | 0o777, (0, 0), to.as_bytes());
     }
 
     /// The archive, complete.

@@ -2,6 +2,7 @@
 
 #![forbid(unsafe_code)]
 
+mod bench;
 mod board;
 mod bochs;
 mod build;
@@ -43,6 +44,8 @@ enum Command {
     Run(run::Options),
     /// Run the host tests, the lints, tidy, and the tests in the emulator
     Test(test_run::Options),
+    /// Measure what exits cost, in ticks of the emulated machine
+    Bench(bench::Options),
     /// Build the bootable ISO and the ELF, with a size report
     Image(image::Options),
     /// Check the rules of ARCHITECTURE.md that no compiler checks
@@ -64,6 +67,7 @@ fn main() -> ExitCode {
         Command::Setup(options) => setup::command(&options).map(|()| 0),
         Command::Run(options) => run::command(&options),
         Command::Test(options) => test_run::command(&options),
+        Command::Bench(options) => bench::command(&options).map(|()| 0),
         Command::Image(options) => image::command(&options).map(|()| 0),
         Command::Tidy(options) => tidy::command(&options).map(|()| 0),
         Command::Linux(options) => linux::command(&options).map(|()| 0),

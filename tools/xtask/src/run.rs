@@ -101,6 +101,7 @@ pub(crate) fn command(options: &Options) -> Result<u8> {
     };
     let name = format!("run-{}", std::process::id());
     let dir = emulator::run_folder(&name)?;
+    say(&format!("{}: {}", spec.board.name, spec.board.description));
     let outcome = spec.run(&built, &dir, &mut live);
     let _ = places::remove(&dir);
     let outcome = outcome?;
@@ -115,7 +116,9 @@ pub(crate) fn needs(spec: &Spec) -> Vec<Need> {
         Emulator::Qemu => Need::Qemu,
         Emulator::Bochs | Emulator::None => Need::Bochs,
     };
-    vec![Need::RustTarget, Need::BootTools, emulator]
+    let builds = !spec.bare || spec.kernel.is_none();
+    let target = builds.then_some(Need::RustTarget);
+    target.into_iter().chain([Need::BootTools, emulator]).collect()
 }
 
 fn report(outcome: &Outcome, bare: bool) {

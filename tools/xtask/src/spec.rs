@@ -1,6 +1,6 @@
 //! What is to run: a machine, a guest, and whether Nestling is between them. Made by `run`, `test` and `bench` alike.
 
-use crate::board::{Board, Emulator};
+use crate::board::{Board, Boot, Emulator};
 use crate::bochs;
 use crate::build::Built;
 use crate::defmt_log::Decoder;
@@ -20,8 +20,9 @@ const OWN_MEMORY: u64 = 64;
 const MIB: u64 = 1 << 20;
 /// The guest that Nestling carries within itself, and that runs when no other is given.
 const DEMO: &str = "demo";
-/// Processors and MiB of the guest when nobody says otherwise.
-pub(crate) const DEMO_SIZE: (u32, u32) = (1, 512);
+/// Names of boot modules.
+const KERNEL: &str = "kernel";
+const INITRD: &str = "initrd";
 
 /// A run that was described completely.
 #[derive(Clone)]
@@ -61,8 +62,8 @@ impl Spec {
             initrd: None,
             modules: Vec::new(),
             cmdline: String::new(),
-            cpus: DEMO_SIZE.0,
-            memory: DEMO_SIZE.1,
+            cpus: 1,
+            memory: 512,
             pcpus: None,
             machine_memory: None,
             image_options: Vec::new(),
@@ -104,7 +105,9 @@ impl Spec {
         let (menu, kind) =
             if self.bare { self.bare_menu(built)? } else { (self.nestling_menu(built)?, Kind::Multiboot) };
         let payload = menu.size().div_ceil(MIB);
-        let iso = menu.make_iso(dir, "iso")?;
+        let iso = match self.board.boot {
+            Boot::GrubIso => menu.make_iso(dir, "iso")?,
+        };
         drop(menu);
         let decoder = if self.bare { None } else { Some(Decoder::new(&places::read(&built.image()?)?)?) };
         let session = Session {
@@ -121,12 +124,19 @@ impl Spec {
 
     /// Makes an ISO with Nestling and the guest.
     pub(crate) fn iso(&self, built: &Built, dir: &Path, name: &str) -> Result<PathBuf> {
-        self.nestling_menu(built)?.make_iso(dir, name)
+        match self.board.boot {
+            Boot::GrubIso => self.nestling_menu(built)?.make_iso(dir, name),
+        }
+    }
+
+    /// The emulator's name of the processor.
+    pub(crate) fn model(&self) -> Result<&str> {
+        self.cpu_model.as_deref().or(self.board.cpu_model.as_deref()).context("the board has no CPU model")
     }
 
     /// The emulator's command for this machine.
     fn machine(&self, payload: u64, lenient_msrs: bool, dir: &Path) -> Result<Command> {
-        let model = self.cpu_model.as_ref().or(self.board.cpu_model.as_ref()).context("the board has no CPU model")?;
+        let model = self.model()?;
         let cpus = if self.bare { self.cpus } else { self.pcpus.unwrap_or(self.cpus) };
         let memory = match self.machine_memory {
             Some(memory) => memory,
@@ -199,59 +209,56 @@ impl Spec {
         let words: Vec<&str> = words.iter().map(String::as_str).collect();
         let mut menu = Menu::default();
         menu.load("multiboot2", "boot/nestling", places::read(&built.image()?)?, &words);
-        if let Some(description) = self.description()? {
-            let mut files: Vec<&str> = Vec::new();
-            for vm in &description.vms {
-                files.push(&vm.kernel);
-                files.extend(vm.initrd.as_deref());
-                files.extend(vm.modules.iter().map(|module| module.file.as_str()));
-            }
-            // The same file in two places is one boot module.
-            files.sort_unstable();
-            files.dedup();
-            for (index, file) in files.into_iter().enumerate() {
-                let path = if file == DEMO { built.guest(DEMO) } else { PathBuf::from(file) };
-                menu.load("module2", &format!("guest/file{index}"), places::read(&path)?, &[file]);
-            }
-            let mut text = String::new();
-            description.write(&mut text).context("the machine description cannot be written")?;
-            menu.load("module2", &format!("boot/{CONFIG_MODULE}"), text.into_bytes(), &[CONFIG_MODULE]);
+        for (name, path) in self.boot_modules() {
+            menu.load("module2", &format!("guest/{name}"), places::read(path)?, &[&name]);
         }
+        let mut text = String::new();
+        self.description()?.write(&mut text).context("the machine description cannot be written")?;
+        menu.load("module2", &format!("boot/{CONFIG_MODULE}"), text.into_bytes(), &[CONFIG_MODULE]);
         Ok(menu)
     }
 
-    /// The machine description; none where Nestling's own demo runs as it comes.
-    fn description(&self) -> Result<Option<Config>> {
-        let kernel = match &self.kernel {
-            Some(path) => path.display().to_string(),
-            None if (self.cpus, self.memory) == DEMO_SIZE => return Ok(None),
-            None => DEMO.to_owned(),
-        };
-        let mut vm = Vm {
+    /// The guest's files, with the names that they have among the boot modules.
+    fn boot_modules(&self) -> Vec<(String, &Path)> {
+        let kernel = self.kernel.as_deref().map(|path| (KERNEL.to_owned(), path));
+        let initrd = self.initrd.as_deref().map(|path| (INITRD.to_owned(), path));
+        let modules = self.modules.iter().enumerate();
+        let modules = modules.map(|(index, module)| (module_name(index), Path::new(module_file(module))));
+        kernel.into_iter().chain(initrd).chain(modules).collect()
+    }
+
+    /// The machine description.
+    fn description(&self) -> Result<Config> {
+        // The name that QEMU puts first on a multiboot kernel's command line: the file's as the user gave it.
+        let name = self.kernel.as_ref().map_or(DEMO.to_owned(), |path| path.display().to_string());
+        let mut modules = heapless::Vec::new();
+        for (index, module) in self.modules.iter().enumerate() {
+            let entry =
+                ModuleEntry { file: fit(&module_name(index), "--module")?, command_line: fit(module, "--module")? };
+            if modules.push(entry).is_err() {
+                bail!("--module: at most {MAX_MODULES} modules");
+            }
+        }
+        let vm = Vm {
             name: fit("l1", "the name")?,
-            kernel: fit(&kernel, "--kernel")?,
-            initrd: None,
-            modules: heapless::Vec::new(),
+            kernel: self.kernel.is_some().then(|| fit(KERNEL, "--kernel")).transpose()?,
+            kernel_name: fit(&name, "--kernel")?,
+            initrd: self.initrd.is_some().then(|| fit(INITRD, "--initrd")).transpose()?,
+            modules,
             command_line: fit(&self.cmdline, "--cmdline")?,
             memory_mib: self.memory,
             cpus: self.cpus,
         };
-        if let Some(initrd) = &self.initrd {
-            vm.initrd = Some(fit(&initrd.display().to_string(), "--initrd")?);
-        }
-        for module in &self.modules {
-            let entry =
-                ModuleEntry { file: fit(module_file(module), "--module")?, command_line: fit(module, "--module")? };
-            if vm.modules.push(entry).is_err() {
-                bail!("--module: at most {MAX_MODULES} modules");
-            }
-        }
         let mut description = Config::new();
         if description.vms.push(vm).is_err() {
             bail!("a machine description holds no virtual machine");
         }
-        Ok(Some(description))
+        Ok(description)
     }
+}
+
+fn module_name(index: usize) -> String {
+    format!("module{index}")
 }
 
 /// A text in the room that the machine description has for it.

@@ -67,12 +67,15 @@ pub(super) fn orphans(member: &Crate, sources: &[PathBuf]) -> Result<Vec<String>
 fn is_root(dir: &Path, path: &Path) -> bool {
     let Ok(path) = path.strip_prefix(dir) else { return false };
     let parts: Vec<_> = path.iter().map(|part| part.to_string_lossy()).collect();
-    match parts.iter().map(AsRef::as_ref).collect::<Vec<&str>>()[..] {
-        ["build.rs"] | ["src", "lib.rs" | "main.rs"] => true,
-        ["src", "bin", _] | ["src", "bin", _, "main.rs"] => true,
-        ["tests" | "examples" | "benches", _] | ["tests" | "examples" | "benches", _, "main.rs"] => true,
-        _ => false,
-    }
+    matches!(
+        parts.iter().map(AsRef::as_ref).collect::<Vec<&str>>()[..],
+        ["build.rs"]
+            | ["src", "lib.rs" | "main.rs"]
+            | ["src", "bin", _]
+            | ["src", "bin", _, "main.rs"]
+            | ["tests" | "examples" | "benches", _]
+            | ["tests" | "examples" | "benches", _, "main.rs"]
+    )
 }
 
 /// A `mod` without a body.
