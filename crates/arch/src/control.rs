@@ -96,6 +96,25 @@ bitflags! {
         const NXE = 1 << 11;
     }
 
+    /// XCR0: the state components in use (SDM 1 13.3 "Enabling the XSAVE Feature Set and XSAVE-Enabled Features").
+    #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+    pub struct Xcr0: u64 {
+        /// x87, with MMX: always 1.
+        const X87 = 1 << 0;
+        /// XMM registers and MXCSR.
+        const SSE = 1 << 1;
+        /// Upper halves of the YMM registers.
+        const AVX = 1 << 2;
+        /// AVX-512: mask registers.
+        const OPMASK = 1 << 5;
+        /// AVX-512: upper halves of ZMM0 to ZMM15.
+        const ZMM_HI256 = 1 << 6;
+        /// AVX-512: ZMM16 to ZMM31.
+        const HI16_ZMM = 1 << 7;
+        /// Protection-key rights of user pages.
+        const PKRU = 1 << 9;
+    }
+
     /// RFLAGS (SDM 1 3.4.3 "EFLAGS Register").
     #[derive(Clone, Copy, Debug, PartialEq, Eq)]
     pub struct Rflags: u64 {
@@ -137,6 +156,15 @@ bitflags! {
         const ID = 1 << 21;
     }
 }
+
+/// The state components that guests may use where the processor has them: what `hw::guest_state` keeps apart between vCPUs.
+pub const XCR0_OFFERED: Xcr0 = Xcr0::X87
+    .union(Xcr0::SSE)
+    .union(Xcr0::AVX)
+    .union(Xcr0::OPMASK)
+    .union(Xcr0::ZMM_HI256)
+    .union(Xcr0::HI16_ZMM)
+    .union(Xcr0::PKRU);
 
 /// CR0 after power-up or INIT: CD, NW and ET (SDM 3A 9.1.1 "Processor State After Reset").
 pub const CR0_RESET: Cr0 = Cr0::CD.union(Cr0::NW).union(Cr0::ET);
