@@ -99,7 +99,7 @@ impl EventInfo {
         Self::new(EventKind::SoftwareException, vector.0, false)
     }
 
-    /// A monitor-trap-flag exit right after the entry (SDM 3C 27.7.2 "Injection of Pending MTF VM Exits").
+    /// A monitor-trap-flag exit right after the entry (SDM 3C 27.6.2 "Injection of Pending MTF VM Exits").
     pub const fn pending_mtf() -> Self {
         Self::new(EventKind::Other, 0, false)
     }

@@ -41,24 +41,6 @@ pub enum VmxInstruction {
     Invvpid(InstructionOperand),
 }
 
-impl VmxInstruction {
-    const fn reason(self) -> ExitReason {
-        match self {
-            Self::Vmclear(_) => ExitReason::VMCLEAR,
-            Self::Vmlaunch => ExitReason::VMLAUNCH,
-            Self::Vmptrld(_) => ExitReason::VMPTRLD,
-            Self::Vmptrst(_) => ExitReason::VMPTRST,
-            Self::Vmread(_) => ExitReason::VMREAD,
-            Self::Vmresume => ExitReason::VMRESUME,
-            Self::Vmwrite(_) => ExitReason::VMWRITE,
-            Self::Vmxoff => ExitReason::VMXOFF,
-            Self::Vmxon(_) => ExitReason::VMXON,
-            Self::Invept(_) => ExitReason::INVEPT,
-            Self::Invvpid(_) => ExitReason::INVVPID,
-        }
-    }
-}
-
 /// A VM exit: one variant for each basic exit reason (SDM 3D appendix C "VMX Basic Exit Reasons").
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
@@ -366,88 +348,5 @@ impl Exit {
             ExitReason::WRMSRLIST => Self::Wrmsrlist,
             ExitReason(other) => Self::Unknown(other),
         }
-    }
-
-    /// The basic exit reason, for counters and logs.
-    pub const fn reason(&self) -> ExitReason {
-        match *self {
-            Self::ExceptionOrNmi(_) => ExitReason::EXCEPTION_OR_NMI,
-            Self::ExternalInterrupt(_) => ExitReason::EXTERNAL_INTERRUPT,
-            Self::TripleFault => ExitReason::TRIPLE_FAULT,
-            Self::Init => ExitReason::INIT,
-            Self::Sipi { .. } => ExitReason::SIPI,
-            Self::IoSmi => ExitReason::IO_SMI,
-            Self::OtherSmi => ExitReason::OTHER_SMI,
-            Self::InterruptWindow => ExitReason::INTERRUPT_WINDOW,
-            Self::NmiWindow => ExitReason::NMI_WINDOW,
-            Self::TaskSwitch(_) => ExitReason::TASK_SWITCH,
-            Self::Cpuid => ExitReason::CPUID,
-            Self::Getsec => ExitReason::GETSEC,
-            Self::Hlt => ExitReason::HLT,
-            Self::Invd => ExitReason::INVD,
-            Self::Invlpg(_) => ExitReason::INVLPG,
-            Self::Rdpmc => ExitReason::RDPMC,
-            Self::Rdtsc => ExitReason::RDTSC,
-            Self::Rsm => ExitReason::RSM,
-            Self::Vmcall => ExitReason::VMCALL,
-            Self::Vmx(instruction) => instruction.reason(),
-            Self::ControlRegister(_) => ExitReason::CONTROL_REGISTER,
-            Self::DebugRegister(_) => ExitReason::DEBUG_REGISTER,
-            Self::Io(_) => ExitReason::IO,
-            Self::Rdmsr => ExitReason::RDMSR,
-            Self::Wrmsr => ExitReason::WRMSR,
-            Self::EntryFailed(EntryFailure::GuestState { .. }) => ExitReason::ENTRY_FAILURE_GUEST_STATE,
-            Self::EntryFailed(EntryFailure::MsrLoading { .. }) => ExitReason::ENTRY_FAILURE_MSR_LOADING,
-            Self::EntryFailed(EntryFailure::MachineCheck) => ExitReason::ENTRY_FAILURE_MACHINE_CHECK,
-            Self::Mwait { .. } => ExitReason::MWAIT,
-            Self::MonitorTrapFlag => ExitReason::MONITOR_TRAP_FLAG,
-            Self::Monitor => ExitReason::MONITOR,
-            Self::Pause => ExitReason::PAUSE,
-            Self::TprBelowThreshold => ExitReason::TPR_BELOW_THRESHOLD,
-            Self::ApicAccess(_) => ExitReason::APIC_ACCESS,
-            Self::VirtualizedEoi { .. } => ExitReason::VIRTUALIZED_EOI,
-            Self::DescriptorTable(instruction, _) => match instruction {
-                DescriptorTableInstruction::Sgdt
-                | DescriptorTableInstruction::Sidt
-                | DescriptorTableInstruction::Lgdt
-                | DescriptorTableInstruction::Lidt => ExitReason::GDTR_IDTR_ACCESS,
-                _ => ExitReason::LDTR_TR_ACCESS,
-            },
-            Self::EptViolation(_) => ExitReason::EPT_VIOLATION,
-            Self::EptMisconfiguration { .. } => ExitReason::EPT_MISCONFIGURATION,
-            Self::Rdtscp => ExitReason::RDTSCP,
-            Self::PreemptionTimer => ExitReason::PREEMPTION_TIMER,
-            Self::Wbinvd => ExitReason::WBINVD,
-            Self::Xsetbv => ExitReason::XSETBV,
-            Self::ApicWrite { .. } => ExitReason::APIC_WRITE,
-            Self::Rdrand(_) => ExitReason::RDRAND,
-            Self::Invpcid(_) => ExitReason::INVPCID,
-            Self::Vmfunc => ExitReason::VMFUNC,
-            Self::Encls => ExitReason::ENCLS,
-            Self::Rdseed(_) => ExitReason::RDSEED,
-            Self::PmlFull { .. } => ExitReason::PML_FULL,
-            Self::Xsaves(_) => ExitReason::XSAVES,
-            Self::Xrstors(_) => ExitReason::XRSTORS,
-            Self::Pconfig => ExitReason::PCONFIG,
-            Self::SppEvent { .. } => ExitReason::SPP_EVENT,
-            Self::Umwait(_) => ExitReason::UMWAIT,
-            Self::Tpause(_) => ExitReason::TPAUSE,
-            Self::Loadiwkey(_) => ExitReason::LOADIWKEY,
-            Self::Enclv => ExitReason::ENCLV,
-            Self::EnqcmdPasid => ExitReason::ENQCMD_PASID,
-            Self::EnqcmdsPasid => ExitReason::ENQCMDS_PASID,
-            Self::BusLock => ExitReason::BUS_LOCK,
-            Self::InstructionTimeout { .. } => ExitReason::INSTRUCTION_TIMEOUT,
-            Self::Seamcall => ExitReason::SEAMCALL,
-            Self::Tdcall => ExitReason::TDCALL,
-            Self::Rdmsrlist => ExitReason::RDMSRLIST,
-            Self::Wrmsrlist => ExitReason::WRMSRLIST,
-            Self::Unknown(number) => ExitReason(number),
-        }
-    }
-
-    /// The exit's name, for counters and logs.
-    pub const fn name(&self) -> &'static str {
-        self.reason().name()
     }
 }

@@ -20,8 +20,11 @@ pub(crate) fn guest_32_bit(m: &mut Machine) {
     m.vmcs.write(GUEST_CS_ACCESS_RIGHTS, 0xc09b);
 }
 
-/// Selector, base, limit and access rights of ES, CS, SS, DS, FS and GS.
-const SEGMENTS: [(Field<W16>, Field<Natural>, Field<W32>, Field<W32>); 6] = [
+/// Selector, base, limit and access rights.
+type Segment = (Field<W16>, Field<Natural>, Field<W32>, Field<W32>);
+
+/// ES, CS, SS, DS, FS and GS.
+const SEGMENTS: [Segment; 6] = [
     (GUEST_ES_SELECTOR, GUEST_ES_BASE, GUEST_ES_LIMIT, GUEST_ES_ACCESS_RIGHTS),
     (GUEST_CS_SELECTOR, GUEST_CS_BASE, GUEST_CS_LIMIT, GUEST_CS_ACCESS_RIGHTS),
     (GUEST_SS_SELECTOR, GUEST_SS_BASE, GUEST_SS_LIMIT, GUEST_SS_ACCESS_RIGHTS),
