@@ -8,7 +8,7 @@
 use core::arch::asm;
 
 use arch::control::{Cr4, XCR0_OFFERED};
-use arch::{HostPhys, Msr};
+use arch::{HostPhys, Msr, PAGE_SIZE};
 
 use crate::frames::Frames;
 use crate::{control, cpuid, msr, physmem};
@@ -47,18 +47,24 @@ enum Instruction {
     Fxsave,
 }
 
+impl Instruction {
+    /// The one to use here, and how many bytes it writes at most.
+    fn of_this_processor() -> (Self, u64) {
+        if !cpuid::has_xsave() {
+            return (Self::Fxsave, FXSAVE_BYTES);
+        }
+        // SDM 2A "CPUID—CPU Identification", leaf 0DH: the components in EDX:EAX, the size with all of them in ECX.
+        let leaf = cpuid::leaf(0xd);
+        let components = (u64::from(leaf.edx) << 32 | u64::from(leaf.eax)) & XCR0_OFFERED.bits();
+        (Self::Xsave(components), u64::from(leaf.ecx))
+    }
+}
+
 impl GuestState {
     /// The registers after power-up (SDM 3A table 9-1 "IA-32 and Intel 64 Processor States Following Power-up, Reset, or
     /// INIT"), with x87 as FNINIT leaves it, and memory to save them in. `None` when there is no memory.
     pub fn new(frames: &mut Frames) -> Option<Self> {
-        let (instruction, bytes) = if cpuid::has_xsave() {
-            // SDM 2A "CPUID—CPU Identification", leaf 0DH: the components in EDX:EAX, the size with all of them in ECX.
-            let leaf = cpuid::leaf(0xd);
-            let components = (u64::from(leaf.edx) << 32 | u64::from(leaf.eax)) & XCR0_OFFERED.bits();
-            (Instruction::Xsave(components), u64::from(leaf.ecx))
-        } else {
-            (Instruction::Fxsave, FXSAVE_BYTES)
-        };
+        let (instruction, bytes) = Instruction::of_this_processor();
         let area = frames.allocate(bytes, 64)?;
         // A header of zeros makes XRSTOR put all components into their initial state, all but MXCSR, which it always loads
         // (SDM 1 13.8.1 "Standard Form of XRSTOR"); FXRSTOR loads the control word too.
@@ -78,6 +84,12 @@ impl GuestState {
             dr6: 0xffff_0ff0,
             cr2: 0,
         })
+    }
+
+    /// How much memory [`Self::new`] takes, in bytes.
+    #[must_use]
+    pub fn bytes() -> u64 {
+        Instruction::of_this_processor().1.next_multiple_of(PAGE_SIZE)
     }
 
     /// Loads the registers, and XCR0 with the guest's value `xcr0`, which processors without XSAVE do not have.
