@@ -48,6 +48,8 @@ pub(crate) struct Spec {
     pub(crate) machine_memory: Option<u32>,
     /// More words for Nestling's own command line, for tests.
     pub(crate) image_options: Vec<String>,
+    /// GRUB commands that a test wants before it loads anything.
+    pub(crate) before_boot: Vec<String>,
     pub(crate) timeout: Option<Duration>,
 }
 
@@ -67,6 +69,7 @@ impl Spec {
             pcpus: None,
             machine_memory: None,
             image_options: Vec::new(),
+            before_boot: Vec::new(),
             timeout: None,
         }
     }
@@ -160,7 +163,7 @@ impl Spec {
 
     /// GRUB loads the guest itself.
     fn bare_menu(&self, built: &Built) -> Result<(Menu, Kind)> {
-        let mut menu = Menu::default();
+        let mut menu = Menu::new(&self.before_boot);
         let demo = built.guest("demo");
         let (path, name) = match &self.kernel {
             Some(path) => (path.clone(), path.display().to_string()),
@@ -207,7 +210,7 @@ impl Spec {
         ];
         words.extend(self.image_options.iter().cloned());
         let words: Vec<&str> = words.iter().map(String::as_str).collect();
-        let mut menu = Menu::default();
+        let mut menu = Menu::new(&self.before_boot);
         menu.load("multiboot2", "boot/nestling", places::read(&built.image()?)?, &words);
         for (name, path) in self.boot_modules() {
             menu.load("module2", &format!("guest/{name}"), places::read(path)?, &[&name]);

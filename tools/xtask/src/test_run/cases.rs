@@ -5,7 +5,7 @@ use crate::guest_linux::{INIT_BOOT, INIT_EXERCISE};
 use crate::places;
 use crate::spec::Spec;
 use anyhow::Result;
-use config::STATUS_REFUSED;
+use config::{STATUS_REFUSED, STATUS_TIMEOUT};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -123,6 +123,7 @@ pub(super) fn all() -> Result<Vec<Case>> {
     let mut cases = linux()?;
     cases.extend(twins()?);
     cases.extend(multiboot()?);
+    cases.extend(abuse()?);
     cases.extend(refusals()?);
     Ok(cases)
 }
@@ -133,13 +134,13 @@ fn linux() -> Result<Vec<Case>> {
     for (board, short) in [(board::DEFAULT, "skylake"), (SANDY_BRIDGE, "sandy-bridge")] {
         for cpus in [1, 2] {
             let name = format!("linux-{short}-{cpus}-vcpu");
-            let mut case = Case::new(&name, board, Kernel::Linux(INIT_EXERCISE), 600)?;
+            let mut case = Case::new(&name, board, Kernel::Linux(INIT_EXERCISE), 900)?;
             case.spec.cpus = cpus;
             case.expect.push(Expect::LinuxExercise);
             cases.push(case);
         }
     }
-    let mut case = Case::new("linux-boot-ticks", board::DEFAULT, Kernel::Linux(INIT_BOOT), 300)?;
+    let mut case = Case::new("linux-boot-ticks", board::DEFAULT, Kernel::Linux(INIT_BOOT), 600)?;
     case.world = World::Both;
     case.expect.push(Expect::Console("user space reached".to_owned()));
     case.most_ticks_of_bare = Some(1.15);
@@ -191,6 +192,50 @@ fn multiboot() -> Result<Vec<Case>> {
     Ok(vec![demo, status])
 }
 
+/// A guest that does what no kernel should: the fault that the manual names, or its VM stopped with a sentence.
+fn abuse() -> Result<Vec<Case>> {
+    let mut cases = Vec::new();
+    for name in [
+        "outside_memory",
+        "unknown_port",
+        "unknown_msr",
+        "wild_cr",
+        "cpuid_storm",
+        "msr_storm",
+        "port_storm",
+        "mmio_storm",
+        "mmio_storm_ioapic",
+        "icr_storm",
+        "apic_base_moved",
+    ] {
+        let mut case = Case::new(&format!("abuse-{name}"), board::DEFAULT, Kernel::Ours("abuse"), 120)?;
+        case.spec.cmdline = name.to_owned();
+        case.expect.push(Expect::Console("\nsurvived\n".to_owned()));
+        cases.push(case);
+    }
+    for (name, status, sentence) in [
+        ("triple_fault", STATUS_REFUSED, "triple fault"),
+        ("idt_outside", STATUS_REFUSED, "stopped"),
+        ("gdt_outside", STATUS_REFUSED, "stopped"),
+        ("cr3_outside", STATUS_REFUSED, "page tables"),
+        ("stack_outside", STATUS_REFUSED, "stopped"),
+        ("hlt_if0", STATUS_REFUSED, "interrupts off"),
+        ("endless_loop", STATUS_TIMEOUT, "time limit"),
+        ("jump_nowhere", STATUS_REFUSED, "jumped"),
+        ("jump_apic", STATUS_REFUSED, "stopped"),
+        ("init_self", STATUS_REFUSED, "INIT"),
+        ("keyboard_reset", 0, "reset"),
+    ] {
+        let seconds = if status == STATUS_TIMEOUT { 20 } else { 60 };
+        let mut case = Case::new(&format!("abuse-{name}"), board::DEFAULT, Kernel::Ours("abuse"), seconds)?;
+        case.spec.cmdline = name.to_owned();
+        case.status = status;
+        case.expect.push(Expect::Sentence(sentence.to_owned()));
+        cases.push(case);
+    }
+    Ok(cases)
+}
+
 /// What Nestling refuses: one clear sentence, status 125, the machine stopped.
 fn refusals() -> Result<Vec<Case>> {
     let hello = || Kernel::Ours("hello");
@@ -220,6 +265,10 @@ fn refusals() -> Result<Vec<Case>> {
     let mut older = Case::new("refusal-no-ept", board::DEFAULT, hello(), 60)?.refused("EPT");
     older.spec.cpu_model = Some("core2_penryn_t9600".to_owned());
     cases.push(older);
+    let mut locked = Case::new("refusal-vmx-locked-off", board::DEFAULT, hello(), 60)?.refused("firmware");
+    // IA32_FEATURE_CONTROL: the lock bit without the bit that allows VMXON, as firmware leaves it.
+    locked.spec.before_boot = vec!["wrmsr 0x3a 1".to_owned()];
+    cases.push(locked);
     let mut small = Case::new("refusal-too-little-memory", board::DEFAULT, hello(), 60)?.refused("memory");
     small.spec.machine_memory = Some(128);
     cases.push(small);
