@@ -20,6 +20,9 @@ const _: () = assert!(GDT_LIMIT as usize + 1 == GDT_BYTES);
 /// Bytes of the GDT.
 pub(crate) const GDT_BYTES: usize = size_of::<[u64; 4]>();
 
+/// Bytes of the stack that the kernel finds; they are below the GDT.
+pub const STACK_BYTES: u64 = 1024;
+
 /// The GDT as it lies in memory.
 pub(crate) fn gdt_image() -> [u8; GDT_BYTES] {
     let mut image = [0; GDT_BYTES];
@@ -45,7 +48,8 @@ pub struct EntryState {
     pub ebx: u32,
     /// Linux: address of `boot_params`, the "zero page"; multiboot1: 0.
     pub esi: u32,
-    /// 0: both protocols leave the stack to the kernel, and a push before it has one faults on missing memory.
+    /// End of a small stack ([`STACK_BYTES`]). Both protocols leave the stack to the kernel, but other boot loaders
+    /// happen to leave a usable one, so a kernel that pushes too early starts there and should start here.
     pub esp: u32,
     /// Code segment: flat, 4 GiB, 32-bit, ring 0.
     pub code: Segment,
@@ -58,8 +62,8 @@ pub struct EntryState {
 }
 
 impl EntryState {
-    /// An entry at `rip` with registers zero and the GDT at `gdt_base`.
-    pub(crate) fn new(rip: u32, gdt_base: u64) -> Self {
+    /// An entry at `rip` with the GDT at `gdt_base`, the stack right below it, and the other registers zero.
+    pub(crate) fn new(rip: u32, gdt_base: u32) -> Self {
         // Types 11 and 3 (accessed), S, P, D/B, G: SDM 3C 26.4.1 "Guest Register State".
         let flat = |selector, rights| Segment { selector, base: 0, limit: u32::MAX, rights: AccessRights(rights) };
         Self {
@@ -67,10 +71,10 @@ impl EntryState {
             eax: 0,
             ebx: 0,
             esi: 0,
-            esp: 0,
+            esp: gdt_base,
             code: flat(CODE_SELECTOR, 0xc09b),
             data: flat(DATA_SELECTOR, 0xc093),
-            gdt_base: GuestPhys(gdt_base),
+            gdt_base: GuestPhys(gdt_base.into()),
             gdt_limit: GDT_LIMIT,
         }
     }

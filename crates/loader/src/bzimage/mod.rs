@@ -16,7 +16,7 @@ use crate::writer::{Writer, clear, low};
 
 use header::SetupHeader;
 
-/// Where the GDT goes.
+/// Where the GDT goes; the stack is right below.
 const GDT: u64 = 0x9000;
 /// Where `boot_params`, the zero page, goes.
 const ZERO_PAGE: u64 = 0xa000;
@@ -105,7 +105,7 @@ pub(crate) fn load(
     }
     put(zero_page::E820_ENTRIES, &[entries])?;
 
-    let mut state = EntryState::new(entry, GDT);
+    let mut state = EntryState::new(entry, low(GDT)?);
     state.esi = low(ZERO_PAGE)?;
     Ok(state)
 }

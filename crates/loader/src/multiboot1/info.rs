@@ -6,7 +6,7 @@ use zerocopy::{Immutable, IntoBytes};
 
 use crate::Images;
 use crate::e820::{EXTENDED_START, LOW_RAM_END, MemoryLayout};
-use crate::entry::{GDT_BYTES, gdt_image};
+use crate::entry::{GDT_BYTES, STACK_BYTES, gdt_image};
 use crate::error::LoadError;
 use crate::writer::{Writer, low};
 
@@ -94,15 +94,15 @@ pub(crate) struct Written {
     pub(crate) info: u64,
 }
 
-/// Bytes that [`write`] writes at most.
+/// Bytes that [`write`] takes at most, the stack included.
 pub(crate) fn len(images: &Images<'_>) -> u64 {
     const MAP_ENTRIES: usize = 5;
     let texts = images.kernel_name.len() + 1 + images.command_line.len() + 1 + BOOT_LOADER_NAME.len() + 1;
     let modules: usize = images.modules.iter().map(|module| size_of::<Module>() + module.command_line.len() + 1).sum();
-    (GDT_BYTES + size_of::<Info>() + MAP_ENTRIES * size_of::<MapEntry>() + texts + modules) as u64
+    STACK_BYTES + (GDT_BYTES + size_of::<Info>() + MAP_ENTRIES * size_of::<MapEntry>() + texts + modules) as u64
 }
 
-/// Writes GDT, information structure, memory map, module list and strings to `start`, in this order.
+/// Lays out stack, GDT, information structure, memory map, module list and strings from `start` on, in this order.
 pub(crate) fn write(
     images: &Images<'_>,
     placed: &[PlacedModule],
@@ -111,7 +111,7 @@ pub(crate) fn write(
     start: u64,
 ) -> Result<Written, LoadError> {
     let map = layout.e820();
-    let gdt = start;
+    let gdt = start + STACK_BYTES;
     let info = gdt + GDT_BYTES as u64;
     let memory_map = info + size_of::<Info>() as u64;
     let memory_map_len = (map.len() * size_of::<MapEntry>()) as u64;
@@ -134,7 +134,7 @@ pub(crate) fn write(
         list.put(entry.as_bytes())?;
     }
 
-    let mut structures = Writer::new(memory, start);
+    let mut structures = Writer::new(memory, gdt);
     structures.put(&gdt_image())?;
     let flags =
         FLAG_MEMORY | FLAG_BOOT_DEVICE | FLAG_COMMAND_LINE | FLAG_MODULES | FLAG_MEMORY_MAP | FLAG_BOOT_LOADER_NAME;

@@ -58,7 +58,7 @@ pub(crate) fn load(
     }
     let written = info::write(images, &modules, memory, layout, info_start)?;
 
-    let mut entry = EntryState::new(parts.entry, written.gdt);
+    let mut entry = EntryState::new(parts.entry, low(written.gdt)?);
     entry.eax = LOADER_MAGIC;
     entry.ebx = low(written.info)?;
     Ok(entry)

@@ -4,6 +4,7 @@ use proptest::prelude::*;
 
 use super::header::HEADER_MAGIC;
 use crate::e820::{MIB, MemoryLayout};
+use crate::entry::STACK_BYTES;
 use crate::test_memory::TestMemory;
 use crate::{EntryState, Images, LoadError, ModuleImage, load};
 
@@ -150,6 +151,7 @@ fn information_makes_room_for_a_kernel_in_low_memory() {
     let entry = entry.unwrap();
     assert_eq!(memory.get(0x8800, 0x1000), kernel);
     assert!(entry.ebx >= 0xa800 && entry.gdt_base.0 >= 0xa800);
+    assert!(u64::from(entry.esp) - STACK_BYTES >= 0xa800, "a push must not change the kernel");
 }
 
 /// What a user can do wrong, and the sentence's kind.
