@@ -1,8 +1,8 @@
 //! Processors, interrupt controllers and power management, as the firmware's ACPI tables name them (ACPI 6.5,
 //! 5.2 "ACPI System Description Tables").
 //!
-//! [`discover`] goes from the RSDP ([`rsdp`]) through the root table to the MADT ([`madt`]) and the FADT ([`fadt`]),
-//! and looks into the DSDT's AML for one thing ([`s5`]). Every table's checksum is verified ([`table`]).
+//! [`discover`] goes from the RSDP (`rsdp.rs`) through the root table to the MADT ([`madt`]) and the FADT ([`fadt`]),
+//! and looks into the DSDT's AML for one thing (`s5.rs`). Every table's checksum is verified (`table.rs`).
 
 pub mod error;
 pub mod fadt;
