@@ -1,3 +1,37 @@
-//! Instructions of a guest that touch device memory: page walk, fetch, decode, execute.
+//! Instructions of a guest that touch device memory, and string port I/O.
+//!
+//! | question | file |
+//! |---|---|
+//! | what happens to the instruction that exited | [`execute`], `strings.rs` |
+//! | INS and OUTS | [`string_io`] |
+//! | which instructions, and how they are encoded | [`decode`], `prefix.rs`, `modrm.rs`, [`operand`] |
+//! | linear to guest-physical | [`walk`], `page_entry.rs` |
+//! | segment and offset to linear | `segment.rs` |
+//! | device, RAM or both | [`place`] |
+//! | flags | `arithmetic.rs` |
 #![cfg_attr(not(test), no_std)]
 #![forbid(unsafe_code)]
+
+mod arithmetic;
+pub mod decode;
+pub mod execute;
+mod fetch;
+mod modrm;
+pub mod operand;
+pub mod outcome;
+mod page_entry;
+pub mod place;
+mod prefix;
+pub mod registers;
+mod segment;
+pub mod string_io;
+pub mod strings;
+pub mod walk;
+
+pub use execute::access;
+pub use operand::CodeSize;
+pub use outcome::{Done, Failure};
+pub use place::Device;
+pub use registers::Registers;
+pub use string_io::{IoString, Ports, string_io};
+pub use walk::{AccessKind, Paging, Translation, translate};
