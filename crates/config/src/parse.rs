@@ -10,9 +10,9 @@ use crate::vm::{
 };
 
 /// The keys of a `[[vm]]`, each a bit in the set of those that were seen.
-const KEYS: [&str; 7] = ["name", "kernel", "initrd", "modules", "command-line", "memory-mib", "cpus"];
+const KEYS: [&str; 8] = ["name", "kernel", "kernel-name", "initrd", "modules", "command-line", "memory-mib", "cpus"];
 /// Those that must be there.
-const REQUIRED: [&str; 3] = ["name", "kernel", "memory-mib"];
+const REQUIRED: [&str; 2] = ["name", "memory-mib"];
 
 impl Config {
     /// Reads a machine description.
@@ -79,14 +79,20 @@ impl Config {
     }
 
     /// Checks the last virtual machine once all of its keys have been read.
-    fn close(&self, open: Option<Open>) -> Result<(), ConfigError> {
-        let (Some(open), Some((vm, others))) = (open, self.vms.split_last()) else { return Ok(()) };
+    fn close(&mut self, open: Option<Open>) -> Result<(), ConfigError> {
+        let (Some(open), Some((vm, others))) = (open, self.vms.split_last_mut()) else { return Ok(()) };
         let missing = REQUIRED.iter().find(|key| !open.has(key));
         if let Some(key) = missing {
             return Err(ConfigError::new(open.line, key, ErrorKind::MissingKey));
         }
         if others.iter().any(|other| other.name == vm.name) {
             return Err(ConfigError::new(open.name_line, "name", ErrorKind::DuplicateName));
+        }
+        if vm.kernel_name.is_empty()
+            && let Some(kernel) = &vm.kernel
+        {
+            // A command line has room for a file's name.
+            let _ = vm.kernel_name.push_str(kernel);
         }
         Ok(())
     }
@@ -124,7 +130,8 @@ fn entry(scanner: &mut Scanner<'_>, key: &str, open: &mut Open, vm: &mut Vm) -> 
             open.name_line = scanner.line();
             vm.name = name(scanner)?;
         }
-        "kernel" => vm.kernel = name(scanner)?,
+        "kernel" => vm.kernel = Some(name(scanner)?),
+        "kernel-name" => vm.kernel_name = name(scanner)?,
         "initrd" => vm.initrd = Some(name(scanner)?),
         "modules" => modules(scanner, &mut vm.modules)?,
         "command-line" => vm.command_line = scanner.string()?,

@@ -30,7 +30,7 @@ fn a_full_description() {
     for text in [FULL.to_owned(), FULL.replace('\n', "\r\n"), format!("\u{feff}{FULL}")] {
         let config = Config::parse(&text).unwrap();
         let linux = config.vm("linux").unwrap();
-        assert_eq!((linux.kernel.as_str(), linux.initrd.as_deref()), ("vmlinuz", Some("initrd.img")));
+        assert_eq!((linux.kernel.as_deref(), linux.initrd.as_deref()), (Some("vmlinuz"), Some("initrd.img")));
         assert_eq!(linux.command_line, "console=ttyS0 a=\"b c\" \\ \té\u{1f600}");
         assert_eq!((linux.memory_mib, linux.cpus), (1024, 2));
         let xen = config.vm("xen").unwrap();
@@ -52,7 +52,7 @@ fn mistakes_name_line_and_key() {
         ("cpus = 1\n".into(), 1, "cpus", ErrorKind::OutsideVm),
         ("[vm]\n".into(), 1, "", ErrorKind::UnknownTable),
         ("[[disk]]\n".into(), 1, "", ErrorKind::UnknownTable),
-        ("[[vm]]\nname = \"a\"\n\n[[vm]]\n".into(), 1, "kernel", ErrorKind::MissingKey),
+        ("[[vm]]\nname = \"a\"\n\n[[vm]]\n".into(), 1, "memory-mib", ErrorKind::MissingKey),
         (format!("{vm}cpu = 1\n"), 5, "cpu", ErrorKind::UnknownKey),
         (format!("{vm}name = \"b\"\n"), 5, "name", ErrorKind::DuplicateKey),
         (format!("{vm}{vm}"), 6, "name", ErrorKind::DuplicateName),
@@ -104,7 +104,8 @@ fn any_vm(index: usize) -> impl Strategy<Value = Vm> {
     )
         .prop_map(move |(command_line, initrd, modules, memory_mib, cpus)| Vm {
             name: heapless::String::try_from(format!("vm {index}").as_str()).unwrap(),
-            kernel: heapless::String::try_from("folder/kernel \"k\"").unwrap(),
+            kernel: Some(heapless::String::try_from("folder/kernel \"k\"").unwrap()),
+            kernel_name: heapless::String::try_from("k").unwrap(),
             initrd: initrd.map(|initrd| heapless::String::try_from(initrd.as_str()).unwrap()),
             modules: modules
                 .iter()

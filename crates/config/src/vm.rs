@@ -35,8 +35,11 @@ pub struct Config {
 pub struct Vm {
     /// Its name in the log.
     pub name: String<MAX_NAME>,
-    /// Boot module with the kernel. Also the first word of a multiboot kernel's command line.
-    pub kernel: String<MAX_FILE>,
+    /// Boot module with the kernel; none runs the guest that is embedded in the image.
+    pub kernel: Option<String<MAX_FILE>>,
+    /// The first word of a multiboot kernel's command line: by custom the file's name as the user gave it. Absent in the
+    /// text, it is `kernel`.
+    pub kernel_name: String<MAX_MODULE_COMMAND_LINE>,
     /// Boot module with the initial RAM disk.
     pub initrd: Option<String<MAX_FILE>>,
     /// Multiboot modules, in order.

@@ -23,7 +23,12 @@ impl Config {
 fn write_vm(vm: &Vm, out: &mut impl Write) -> Result {
     writeln!(out, "[[vm]]")?;
     line(out, "name", &vm.name)?;
-    line(out, "kernel", &vm.kernel)?;
+    if let Some(kernel) = &vm.kernel {
+        line(out, "kernel", kernel)?;
+    }
+    if !vm.kernel_name.is_empty() {
+        line(out, "kernel-name", &vm.kernel_name)?;
+    }
     if let Some(initrd) = &vm.initrd {
         line(out, "initrd", initrd)?;
     }

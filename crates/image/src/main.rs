@@ -19,7 +19,6 @@ mod tables;
 mod vm;
 mod world;
 
-use boot::acpi::AcpiMachine;
 use config::ImageOptions;
 use end::refuse;
 use hw::physmem::AtBoot;
@@ -60,6 +59,9 @@ unsafe extern "sysv64" fn boot_main(magic: u32, info: u32) -> ! {
     let acpi = boot::acpi::discover(&memory, info.rsdp.as_deref());
     let pm_timer = acpi.as_ref().ok().and_then(|acpi| acpi.pm.pm_timer);
     let (tsc_hz, source) = machine::calibrate(pm_timer);
+    let acpi_error = acpi.as_ref().err().copied();
+    let acpi = acpi.unwrap_or_default();
+    end::set_power(acpi.pm);
     if let Err(error) = options {
         refuse(format_args!("{error}"))
     }
@@ -69,11 +71,9 @@ unsafe extern "sysv64" fn boot_main(magic: u32, info: u32) -> ! {
     defmt::info!("Nestling {=str}, booted by {=str}", env!("CARGO_PKG_VERSION"), info.boot_loader_name.as_str());
     defmt::info!("{=str}", brand);
     defmt::info!("TSC {=u64} Hz, {=str}", tsc_hz, source.name());
-    let acpi = acpi.unwrap_or_else(|error| {
+    if let Some(error) = acpi_error {
         defmt::warn!("one processor only, and no power-off: {}", defmt::Display2Format(&error));
-        AcpiMachine::default()
-    });
-    end::set_power(acpi.pm);
+    }
     if let Err(refusal) = vmx::check() {
         refuse(format_args!("{}", refusal.sentence()))
     }

@@ -1,6 +1,5 @@
 //! The seam to the machine: what one vCPU needs of the processor that runs it.
 
-use arch::cpuid::CpuidResult;
 use arch::{GuestRegs, Msr};
 use vmcs::Access;
 
@@ -31,17 +30,12 @@ pub trait Cpu {
     /// The processor's time-stamp counter, no offset applied.
     fn tsc(&self) -> u64;
 
-    /// What CPUID returns on this processor.
-    fn cpuid(&self, leaf: u32, subleaf: u32) -> CpuidResult;
-
     /// The value of a harmless machine MSR, or `None` where the machine has no such register.
     fn machine_msr(&self, msr: Msr) -> Option<u64>;
 
     /// Loads XCR0 with a value that the handler has checked.
     fn set_xcr0(&mut self, value: u64);
 
-    /// Loads IA32_XSS with a value that the handler has checked.
-    fn set_xss(&mut self, value: u64);
 
     /// Loads CR2: VM exits and entries leave it alone, and a page fault injected by L0 must bring its address.
     fn set_cr2(&mut self, value: u64);

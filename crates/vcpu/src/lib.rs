@@ -30,12 +30,15 @@ mod state;
 mod stop;
 mod world;
 
+#[cfg(test)]
+mod tests;
+
 pub use counters::Counters;
 pub use cpu::{Cpu, EntryRefused};
-pub use msr_bitmap::{io_bitmaps, msr_bitmap};
+pub use msr_bitmap::{fill_io_bitmaps, fill_msr_bitmap};
 pub use reset::FlatStart;
 pub use run::Left;
-pub use setup::{Controls, HostState, Identity, Pages, write_host_state};
+pub use setup::{Controls, Identity, Pages};
 pub use state::{Activity, Vcpu};
 pub use stop::Stop;
 pub use world::{Report, World};

@@ -21,18 +21,17 @@ const PASSED_THROUGH: [Msr; 12] = [
     Msr::KERNEL_GS_BASE,
 ];
 
-/// The bitmap page. `tsc_aux` says whether IA32_TSC_AUX exists for L1 (RDTSCP is shown).
-pub fn msr_bitmap(tsc_aux: bool) -> [u8; 4096] {
-    let mut page = [0xff; 4096];
+/// Fills the bitmap page. `tsc_aux` says whether IA32_TSC_AUX exists for L1 (RDTSCP is shown).
+pub fn fill_msr_bitmap(page: &mut [u8; 4096], tsc_aux: bool) {
+    page.fill(0xff);
     for msr in PASSED_THROUGH {
-        pass(&mut page, msr, true);
+        pass(page, msr, true);
     }
     if tsc_aux {
-        pass(&mut page, Msr::TSC_AUX, true);
+        pass(page, Msr::TSC_AUX, true);
     }
     // Reads get the TSC offset from the processor; writes move the offset and need L0.
-    pass(&mut page, Msr::TSC, false);
-    page
+    pass(page, Msr::TSC, false);
 }
 
 fn pass(page: &mut [u8; 4096], msr: Msr, writes_too: bool) {
@@ -44,12 +43,12 @@ fn pass(page: &mut [u8; 4096], msr: Msr, writes_too: bool) {
     }
 }
 
-/// The two I/O bitmap pages (SDM 3C 25.6.4 "I/O-Bitmap Addresses"): every port exits but the POST port 0x80, which
-/// guests write only to pass the time.
-pub fn io_bitmaps() -> [u8; 8192] {
-    let mut pages = [0xff; 8192];
-    pages[0x80 / 8] &= !1;
-    pages
+/// Fills the two I/O bitmap pages (SDM 3C 25.6.4 "I/O-Bitmap Addresses"), ports below 0x8000 and the others: every port
+/// exits but the POST port 0x80, which guests write only to pass the time.
+pub fn fill_io_bitmaps(low: &mut [u8; 4096], high: &mut [u8; 4096]) {
+    low.fill(0xff);
+    high.fill(0xff);
+    low[0x80 / 8] &= !1;
 }
 
 #[cfg(test)]
@@ -59,7 +58,8 @@ mod tests {
     /// The processor looks where the manual says: EFER's read bit stands in the second KiB, its write bit in the fourth.
     #[test]
     fn bits_stand_where_the_processor_looks() {
-        let page = msr_bitmap(false);
+        let mut page = [0; 4096];
+        fill_msr_bitmap(&mut page, false);
         let exits = |offset: usize, msr: u32| page[offset + (msr as usize & 0x1fff) / 8] >> (msr % 8) & 1 == 1;
         assert!(!exits(1024, 0xc000_0080) && !exits(3072, 0xc000_0080), "EFER");
         assert!(!exits(0, 0x10) && exits(2048, 0x10), "TSC is read, not written");

@@ -84,7 +84,7 @@ impl Vcpu {
                 return Some(Left::Halted { deaf: !interrupts_on(cpu.vmcs()) });
             }
         }
-        if now >= self.slice_end {
+        if now >= self.slice_end || world.wanted_elsewhere() {
             self.attention = true;
             return Some(Left::SliceOver);
         }
@@ -109,6 +109,7 @@ impl Vcpu {
                 return Some(Left::Stop(Stop::BootstrapInit));
             }
             self.init(cpu);
+            world.published(self.apic.identity());
         }
         if let Some(page) = events.startup
             && self.activity == Activity::WaitForSipi

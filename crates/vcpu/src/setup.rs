@@ -1,6 +1,7 @@
-//! What vmcs01 holds before the first entry: the controls, the host's state, and a guest after power-up.
+//! What vmcs01 holds before the first entry: the controls, and a guest after power-up.
 
 use arch::control::Cr4;
+use arch::cpuid::CpuidResult;
 use arch::{GuestRegs, HostPhys};
 use vlapic::{Features, Frequencies, LocalApic};
 use vmcs::controls::{EntryControls, ExitControls, PinBased, PrimaryBased, SecondaryBased};
@@ -82,32 +83,12 @@ impl Controls {
     }
 }
 
-/// L0's own registers, which every VM exit of this processor loads (SDM 3C 25.5 "Host-State Area").
-/// RSP and RIP belong to the entry code and are written there.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
-#[expect(missing_docs, reason = "the registers' names")]
-pub struct HostState {
-    pub cr0: u64,
-    pub cr3: u64,
-    pub cr4: u64,
-    pub efer: u64,
-    pub pat: u64,
-    pub cs: u16,
-    pub ss: u16,
-    pub tr: u16,
-    pub fs_base: u64,
-    pub gs_base: u64,
-    pub tr_base: u64,
-    pub gdtr_base: u64,
-    pub idtr_base: u64,
-}
-
 /// Where the pages are that the VMCS points to, and how the guest is tagged.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Pages {
     /// EPT pointer of L1's memory.
     pub eptp: u64,
-    /// MSR bitmap ([`crate::msr_bitmap`]).
+    /// MSR bitmap ([`crate::fill_msr_bitmap`]).
     pub msr_bitmap: HostPhys,
     /// First I/O bitmap, ports below 0x8000.
     pub io_bitmap_a: HostPhys,
@@ -132,7 +113,13 @@ impl Vcpu {
     /// A vCPU after power-up: the bootstrap one (index 0) active, the others waiting for a start-up IPI.
     ///
     /// [`Vcpu::write_vmcs`] must follow before the first run.
-    pub fn new(cpu: &impl Cpu, machine: &Capabilities, controls: &Controls, identity: Identity) -> Self {
+    /// `machine_cpuid` executes CPUID.
+    pub fn new(
+        machine_cpuid: impl Fn(u32, u32) -> CpuidResult,
+        machine: &Capabilities,
+        controls: &Controls,
+        identity: Identity,
+    ) -> Self {
         let secondary = controls.secondary.chosen;
         let features = ControlledFeatures {
             rdtscp: secondary.contains(SecondaryBased::ENABLE_RDTSCP),
@@ -140,7 +127,7 @@ impl Vcpu {
             xsaves: secondary.contains(SecondaryBased::ENABLE_XSAVES_XRSTORS),
         };
         let topology = Topology { apic_id: u32::from(identity.index), cpus: identity.cpus };
-        let cpuid = CpuidTable::new(|leaf, subleaf| cpu.cpuid(leaf, subleaf), topology, features);
+        let cpuid = CpuidTable::new(machine_cpuid, topology, features);
         let bootstrap = identity.index == 0;
         Self {
             regs: GuestRegs::default(),
@@ -173,8 +160,8 @@ impl Vcpu {
         }
     }
 
-    /// Fills the current VMCS, freshly cleared, and puts the guest's registers into their power-up state.
-    pub fn write_vmcs(&mut self, cpu: &mut impl Cpu, controls: &Controls, pages: &Pages, host: &HostState) {
+    /// Fills the current VMCS, freshly cleared, but for the host's state, which belongs to the processor, and puts the guest's registers into their power-up state.
+    pub fn write_vmcs(&mut self, cpu: &mut impl Cpu, controls: &Controls, pages: &Pages) {
         let vmcs = cpu.vmcs();
         vmcs.write(PIN_BASED_VM_EXEC_CONTROL, controls.pin.chosen.bits());
         vmcs.write(CPU_BASED_VM_EXEC_CONTROL, controls.primary.chosen.bits());
@@ -207,34 +194,9 @@ impl Vcpu {
         vmcs.write(GUEST_SYSENTER_EIP, 0);
         vmcs.write(GUEST_IA32_DEBUGCTL, 0);
         vmcs.write(GUEST_IA32_PAT, PAT_RESET);
-        write_host_state(vmcs, host);
         self.reset_registers(cpu);
     }
 }
 
 /// IA32_PAT after reset (SDM 3A 12.12.4 "Programming the PAT").
 const PAT_RESET: u64 = 0x0007_0406_0007_0406;
-
-/// Writes the host-state area: at set-up, and again when the vCPU moves to another processor.
-pub fn write_host_state(vmcs: &mut impl Access, host: &HostState) {
-    vmcs.write(HOST_CR0, host.cr0);
-    vmcs.write(HOST_CR3, host.cr3);
-    vmcs.write(HOST_CR4, host.cr4);
-    vmcs.write(HOST_IA32_EFER, host.efer);
-    vmcs.write(HOST_IA32_PAT, host.pat);
-    vmcs.write(HOST_CS_SELECTOR, host.cs);
-    vmcs.write(HOST_SS_SELECTOR, host.ss);
-    vmcs.write(HOST_DS_SELECTOR, 0);
-    vmcs.write(HOST_ES_SELECTOR, 0);
-    vmcs.write(HOST_FS_SELECTOR, 0);
-    vmcs.write(HOST_GS_SELECTOR, 0);
-    vmcs.write(HOST_TR_SELECTOR, host.tr);
-    vmcs.write(HOST_FS_BASE, host.fs_base);
-    vmcs.write(HOST_GS_BASE, host.gs_base);
-    vmcs.write(HOST_TR_BASE, host.tr_base);
-    vmcs.write(HOST_GDTR_BASE, host.gdtr_base);
-    vmcs.write(HOST_IDTR_BASE, host.idtr_base);
-    vmcs.write(HOST_IA32_SYSENTER_CS, 0);
-    vmcs.write(HOST_IA32_SYSENTER_ESP, 0);
-    vmcs.write(HOST_IA32_SYSENTER_EIP, 0);
-}

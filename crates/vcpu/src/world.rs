@@ -40,6 +40,9 @@ pub trait World: Bus {
     /// asks before every entry.
     fn deadline(&self) -> u64;
 
+    /// Whether somebody else wants this processor now: the run ends as if the slice were over.
+    fn wanted_elsewhere(&self) -> bool;
+
     /// Lets the devices do what is due.
     fn tick(&mut self, now: u64);
 

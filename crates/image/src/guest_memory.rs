@@ -1,0 +1,91 @@
+//! L1's RAM: which host memory stands behind which guest-physical address.
+
+use arch::{GuestMemory, GuestPhys, HostPhys, OutsideMemory};
+use heapless::Vec;
+use hw::physmem::Shared;
+
+/// A piece of L1's RAM that is contiguous on both sides.
+#[derive(Clone, Copy)]
+struct Piece {
+    guest: u64,
+    host: Shared,
+}
+
+/// L1's RAM, in few contiguous pieces.
+pub struct GuestRam {
+    pieces: Vec<Piece, 8>,
+}
+
+impl GuestRam {
+    /// No RAM yet.
+    pub const fn new() -> Self {
+        Self { pieces: Vec::new() }
+    }
+
+    /// Adds a piece; `Err` gives it back when there are too many.
+    pub fn add(&mut self, guest: GuestPhys, host: Shared) -> Result<(), Shared> {
+        self.pieces.push(Piece { guest: guest.get(), host }).map_err(|piece| piece.host)
+    }
+
+    /// Guest address, host address and length of each piece.
+    pub fn pieces(&self) -> impl Iterator<Item = (GuestPhys, HostPhys, u64)> {
+        self.pieces.iter().map(|piece| (GuestPhys(piece.guest), piece.host.base(), piece.host.length()))
+    }
+
+    /// The piece that holds `at`, with the offset in it.
+    #[inline]
+    fn find(&self, at: u64) -> Result<(&Shared, u64), OutsideMemory> {
+        self.pieces
+            .iter()
+            .find(|piece| at.wrapping_sub(piece.guest) < piece.host.length())
+            .map(|piece| (&piece.host, at - piece.guest))
+            .ok_or(OutsideMemory)
+    }
+
+    /// Splits an access of `length` bytes at `at` where pieces end, and checks all of it before `each` touches any.
+    fn split(&self, at: u64, length: usize, mut each: impl FnMut(&Shared, u64, core::ops::Range<usize>)) -> Result<(), OutsideMemory> {
+        for act in [false, true] {
+            let mut done = 0;
+            while done < length {
+                let (piece, offset) = self.find(at.checked_add(done as u64).ok_or(OutsideMemory)?)?;
+                let room = usize::try_from(piece.length() - offset).unwrap_or(usize::MAX);
+                let end = length.min(done.saturating_add(room));
+                if act {
+                    each(piece, offset, done..end);
+                }
+                done = end;
+            }
+        }
+        Ok(())
+    }
+}
+
+impl GuestMemory for GuestRam {
+    #[inline]
+    fn read(&self, at: GuestPhys, into: &mut [u8]) -> Result<(), OutsideMemory> {
+        let (piece, offset) = self.find(at.get())?;
+        piece.read(offset, into).or_else(|OutsideMemory| {
+            self.split(at.get(), into.len(), |piece, offset, part| {
+                // `split` has checked that the part lies inside the piece.
+                let _ = piece.read(offset, &mut into[part]);
+            })
+        })
+    }
+
+    #[inline]
+    fn write(&self, at: GuestPhys, from: &[u8]) -> Result<(), OutsideMemory> {
+        let (piece, offset) = self.find(at.get())?;
+        piece.write(offset, from).or_else(|OutsideMemory| {
+            self.split(at.get(), from.len(), |piece, offset, part| {
+                // As in `read`.
+                let _ = piece.write(offset, &from[part]);
+            })
+        })
+    }
+
+    #[inline]
+    fn compare_exchange(&self, at: GuestPhys, current: u64, new: u64) -> Result<bool, OutsideMemory> {
+        let (piece, offset) = self.find(at.get())?;
+        piece.compare_exchange(offset, current, new)
+    }
+}

@@ -1,0 +1,213 @@
+//! What one processor does once the guest is made: runs the vCPUs that are at home on it, and halts when none can run.
+
+use core::sync::atomic::{AtomicPtr, AtomicU32, Ordering};
+
+use arch::{HostPhys, PAGE_SIZE};
+use hw::frames::FRAMES;
+use hw::guest_state::GuestState;
+use hw::vmx::{self, CurrentVmcs};
+use hw::{apic, halt, percpu, tsc};
+use sched::{Decision, RunQueue, State};
+use vcpu::{Activity, Identity, Left, Stop, Vcpu};
+use vlapic::Bus as _;
+
+use crate::cpu::Processor;
+use crate::guest::{Guest, Sentence, leak, sentence};
+use crate::vm::MAX_VCPUS;
+use crate::world::Place;
+use crate::{console, failed_entry};
+
+/// The guest, once it is made.
+static GUEST: AtomicPtr<Guest> = AtomicPtr::new(core::ptr::null_mut());
+/// Processors whose vCPUs have left for good.
+static DONE: AtomicU32 = AtomicU32::new(0);
+
+/// A vCPU at home on this processor, with all that belongs to it.
+struct Resident {
+    vcpu: Vcpu,
+    vmcs: HostPhys,
+    state: GuestState,
+    place: Place,
+}
+
+/// Hands the guest to the other processors.
+pub(crate) fn publish(guest: &'static mut Guest) -> &'static Guest {
+    let guest = core::ptr::from_mut(guest);
+    GUEST.store(guest, Ordering::Release);
+    for number in 0..hw::layout::MAX_PROCESSORS as u32 {
+        if number != percpu::number() {
+            apic::kick(number);
+        }
+    }
+    // SAFETY: it came from a `&'static mut` and is only shared from here on.
+    unsafe { &*guest }
+}
+
+/// The guest, if it is made.
+pub(crate) fn guest() -> Option<&'static Guest> {
+    // SAFETY: `publish` stored a pointer that stays valid and is only shared.
+    unsafe { GUEST.load(Ordering::Acquire).as_ref() }
+}
+
+/// How many processors have run [`run`] to its end.
+pub(crate) fn done() -> u32 {
+    DONE.load(Ordering::Acquire)
+}
+
+/// Runs this processor's vCPUs until the VM stops. The guest's processors share its vCPUs evenly.
+pub(crate) fn run(guest: &'static Guest) -> Result<(), Sentence> {
+    let mine = (0..guest.vm.cpus()).skip(percpu::number() as usize).step_by(guest.processors as usize);
+    let count = mine.clone().count();
+    let slots = leak(count, |_| None)?;
+    let mut queue = RunQueue::<MAX_VCPUS>::new(tsc::frequency() / 100);
+    for ((slot, index), id) in slots.iter_mut().zip(mine).zip(0..) {
+        let resident = slot.insert(Resident::new(guest, index, count > 1)?);
+        let state = if resident.vcpu.activity() == Activity::Active { State::Ready } else { State::WaitsForSipi };
+        queue.add(id, state).map_err(|_| sentence(format_args!("a processor cannot run so many vCPUs")))?;
+    }
+    let mut loaded = None;
+    while guest.vm.stop().is_none() {
+        for (slot, id) in slots.iter_mut().zip(0..) {
+            if slot.as_mut().is_some_and(Resident::has_reason_to_wake) {
+                queue.wake(id);
+            }
+        }
+        match queue.next(tsc::now()) {
+            Decision::Run { vcpu: id, until } => {
+                if loaded != Some(id)
+                    && let Some(before) = loaded.and_then(|before: u16| slots.get_mut(usize::from(before))?.as_mut())
+                {
+                    // SAFETY: its registers are still in this processor: nobody else was loaded since.
+                    unsafe { before.state.save() };
+                }
+                let Some(resident) = slots.get_mut(usize::from(id)).and_then(Option::as_mut) else { break };
+                let left = resident.run(loaded != Some(id), until);
+                loaded = Some(id);
+                match left {
+                    Left::Halted { deaf } => {
+                        queue.halted(id);
+                        guest.vm.waits(resident.place.index, deaf);
+                    }
+                    Left::WaitsForSipi => {
+                        queue.waits_for_sipi(id);
+                        guest.vm.waits(resident.place.index, true);
+                    }
+                    Left::SliceOver => queue.preempted(id),
+                    Left::Stop(stop) => {
+                        queue.stopped(id);
+                        guest.vm.end(stop);
+                    }
+                }
+            }
+            Decision::Idle => idle(slots),
+            Decision::AllStopped => break,
+        }
+        console::pump();
+    }
+    for resident in slots.iter().flatten() {
+        resident.account();
+    }
+    DONE.fetch_add(1, Ordering::AcqRel);
+    Ok(())
+}
+
+/// Halts until something may have happened: a kick, or the next deadline of a vCPU or of the devices.
+fn idle(slots: &[Option<Resident>]) {
+    // What was posted before this is seen by the loop, what comes later ends the halt by its kick.
+    let woken = halt::take();
+    if woken.kicked {
+        return;
+    }
+    let deadline = slots.iter().flatten().map(Resident::deadline).min().unwrap_or(u64::MAX).min(console::deadline());
+    if deadline <= tsc::now() {
+        return;
+    }
+    if deadline != u64::MAX {
+        apic::arm(deadline);
+    }
+    halt::wait();
+    if deadline != u64::MAX {
+        apic::disarm();
+    }
+}
+
+impl Resident {
+    /// The vCPU `index` of the guest, its VMCS written and current on this processor. `shared`: it is not alone here.
+    fn new(guest: &'static Guest, index: usize, shared: bool) -> Result<Self, Sentence> {
+        let no_memory = || sentence(format_args!("there is no memory left for a vCPU: give the machine more memory"));
+        let vmcs = FRAMES.lock().zeroed_frame().ok_or_else(no_memory)?;
+        let state = GuestState::new(&mut FRAMES.lock()).ok_or_else(no_memory)?;
+        // At most 64 vCPUs.
+        let number = u16::try_from(index).unwrap_or(u16::MAX);
+        let identity =
+            Identity { index: number, cpus: u32::try_from(guest.vm.cpus()).unwrap_or(1), frequencies: guest.frequencies };
+        let mut vcpu = Vcpu::new(hw::cpuid::cpuid, &guest.machine, &guest.controls, identity);
+        let pages = vcpu::Pages { vpid: guest.pages.vpid + number, ..guest.pages };
+        // SAFETY: the frame was just allocated for this and is nobody else's.
+        unsafe { vmx::write_revision(vmcs, guest.machine.basic.revision()) };
+        // SAFETY: as above; this processor is in VMX root operation.
+        unsafe { vmx::clear(vmcs) }.map_err(|_| sentence(format_args!("VMCLEAR of a new VMCS failed")))?;
+        // SAFETY: as above; it was cleared, and nobody uses another current VMCS here.
+        let mut current = unsafe { vmx::load(vmcs) }.map_err(|_| sentence(format_args!("VMPTRLD of a new VMCS failed")))?;
+        vmx::write_host_state(&mut current, &guest.machine);
+        let mut cpu = Processor::new(current, pages.vpid);
+        vcpu.write_vmcs(&mut cpu, &guest.controls, &pages);
+        if index == 0 {
+            vcpu.start_flat(&mut cpu, guest.start);
+        }
+        guest.vm.place(index, percpu::number());
+        let place = Place { vm: guest.vm, index, shared };
+        place.published(vcpu.apic.identity());
+        Ok(Self { vcpu, vmcs, state, place })
+    }
+
+    /// Runs the vCPU until it gives the processor back. `load`: another one was here before.
+    fn run(&mut self, load: bool, until: u64) -> Left {
+        let current = if load {
+            // SAFETY: whoever was here before has been saved.
+            unsafe { self.state.load(self.vcpu.xcr0()) };
+            // SAFETY: the VMCS was cleared and written here and is active on this processor only; no other value for the
+            // current VMCS lives.
+            match unsafe { vmx::load(self.vmcs) } {
+                Ok(current) => current,
+                Err(_) => return Left::Stop(Stop::EntryFailed),
+            }
+        } else {
+            // SAFETY: it is still current from the last time, and no other value for it lives.
+            unsafe { CurrentVmcs::assume() }
+        };
+        self.place.vm.runs(self.place.index);
+        let mut cpu = Processor::new(current, 1 + self.vcpu.index());
+        let left = self.vcpu.run(&mut cpu, &mut self.place, until);
+        if left == Left::Stop(Stop::EntryFailed) {
+            failed_entry::explain();
+        }
+        left
+    }
+
+    /// Whether a vCPU that waits should look whether it still has to.
+    fn has_reason_to_wake(&mut self) -> bool {
+        !self.place.vm.mailbox(self.place.index).is_empty()
+            || self.deadline() <= tsc::now()
+            || self.place.vm.take_pic_change(self.place.index)
+    }
+
+    /// When its timers, or the devices whose time it keeps, want it.
+    fn deadline(&self) -> u64 {
+        self.vcpu.deadline().min(self.place.device_deadline())
+    }
+
+    /// Its exits, for the end of the log.
+    fn account(&self) {
+        defmt::info!("vCPU {=u16}: {=u64} exits", self.vcpu.index(), self.vcpu.counters.total());
+        for (reason, count) in self.vcpu.counters.iter() {
+            defmt::info!("  {=str}: {=u64}", reason.name(), count);
+        }
+    }
+}
+
+/// Bytes that L0 keeps for one vCPU beside its EPT: VMCS, register state, its own values.
+pub(crate) fn bytes_per_vcpu() -> u64 {
+    let own = (size_of::<Option<Resident>>() as u64).next_multiple_of(PAGE_SIZE);
+    own + PAGE_SIZE + GuestState::bytes()
+}

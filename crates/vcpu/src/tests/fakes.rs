@@ -1,0 +1,304 @@
+//! A processor that plays a script of exits, and a VM that remembers what was asked of it.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use arch::apic::Message;
+use arch::cpuid::CpuidResult;
+use arch::{GuestMemory, GuestPhys, GuestRegs, Msr, OutsideMemory, Width};
+use testkit::FakeVmcs;
+use vlapic::{Bus, Frequencies, Identity as ApicIdentity, Mailbox};
+use vmcs::fields::*;
+use vmcs::{Access, Capabilities, EventInfo, ExitReason};
+
+use crate::*;
+
+type Step = Box<dyn FnOnce(&mut FakeVmcs, &mut GuestRegs)>;
+
+/// What the processor saw at one entry.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Entry {
+    pub(super) event: EventInfo,
+    pub(super) error_code: u32,
+    pub(super) primary: u32,
+    pub(super) timer: u32,
+    pub(super) rip: u64,
+}
+
+/// A processor that plays a script: each entry takes the next exit; after the last one the guest triple-faults.
+pub(super) struct FakeCpu {
+    pub(super) vmcs: FakeVmcs,
+    pub(super) script: VecDeque<Step>,
+    pub(super) entries: Vec<Entry>,
+    pub(super) tsc: u64,
+    pub(super) cr2: u64,
+    pub(super) dr6: u64,
+    pub(super) xcr0: u64,
+    pub(super) interrupts: Vec<u8>,
+    pub(super) nmis: u32,
+}
+
+impl FakeCpu {
+    /// The guest runs and exits for `reason`; `prepare` sets what the exit brings.
+    pub(super) fn exit(&mut self, reason: ExitReason, prepare: impl FnOnce(&mut FakeVmcs, &mut GuestRegs) + 'static) {
+        self.script.push_back(Box::new(move |vmcs, regs| {
+            vmcs.write(EXIT_REASON, u32::from(reason.0));
+            prepare(vmcs, regs);
+        }));
+    }
+}
+
+impl Cpu for FakeCpu {
+    type Vmcs = FakeVmcs;
+
+    fn vmcs(&mut self) -> &mut FakeVmcs {
+        &mut self.vmcs
+    }
+
+    fn enter(&mut self, regs: &mut GuestRegs, launched: bool) -> Result<(), EntryRefused> {
+        assert_eq!(launched, !self.entries.is_empty(), "VMLAUNCH first, VMRESUME after");
+        self.entries.push(Entry {
+            event: EventInfo(self.vmcs.read(VM_ENTRY_INTERRUPTION_INFO)),
+            error_code: self.vmcs.read(VM_ENTRY_EXCEPTION_ERROR_CODE),
+            primary: self.vmcs.read(CPU_BASED_VM_EXEC_CONTROL),
+            timer: self.vmcs.read(VMX_PREEMPTION_TIMER_VALUE),
+            rip: self.vmcs.read(GUEST_RIP),
+        });
+        // A VM exit clears the valid bit of the injected event.
+        self.vmcs.write(VM_ENTRY_INTERRUPTION_INFO, 0);
+        self.vmcs.write(IDT_VECTORING_INFO, 0);
+        self.tsc += 10;
+        match self.script.pop_front() {
+            Some(step) => step(&mut self.vmcs, regs),
+            None => self.vmcs.write(EXIT_REASON, u32::from(ExitReason::TRIPLE_FAULT.0)),
+        }
+        self.vmcs.forget_reads();
+        Ok(())
+    }
+
+    fn tsc(&self) -> u64 {
+        self.tsc
+    }
+
+    fn machine_msr(&self, _: Msr) -> Option<u64> {
+        None
+    }
+
+    fn set_xcr0(&mut self, value: u64) {
+        self.xcr0 = value;
+    }
+
+    fn set_cr2(&mut self, value: u64) {
+        self.cr2 = value;
+    }
+
+    fn dr6(&self) -> u64 {
+        self.dr6
+    }
+
+    fn set_dr6(&mut self, value: u64) {
+        self.dr6 = value;
+    }
+
+    fn write_back_caches(&mut self) {}
+
+    fn flush_vpid(&mut self) {}
+
+    fn machine_interrupt(&mut self, vector: u8) {
+        self.interrupts.push(vector);
+    }
+
+    fn machine_nmi(&mut self) {
+        self.nmis += 1;
+    }
+
+    fn machine_check(&mut self) {
+        unreachable!("no test raises one");
+    }
+}
+
+/// What CPUID returns on the fake processor: every feature, x87, SSE and AVX state.
+fn cpuid(leaf: u32, _: u32) -> CpuidResult {
+    let all = CpuidResult { eax: u32::MAX, ebx: u32::MAX, ecx: u32::MAX, edx: u32::MAX };
+    match leaf {
+        0 => CpuidResult { eax: 0x16, ..all },
+        0xd => CpuidResult { eax: 7, ebx: 576, ecx: 0, edx: 0 },
+        0x8000_0000 => CpuidResult { eax: 0x8000_0008, ..all },
+        0x8000_0008 => CpuidResult { eax: 0x3028, ..all },
+        _ => all,
+    }
+}
+
+/// RAM of 1 MiB, in a vector.
+pub(super) struct FakeMemory(std::cell::RefCell<Vec<u8>>);
+
+impl FakeMemory {
+    fn range(&self, at: GuestPhys, length: usize) -> Result<std::ops::Range<usize>, OutsideMemory> {
+        let start = usize::try_from(at.get()).map_err(|_| OutsideMemory)?;
+        let end = start.checked_add(length).filter(|&end| end <= self.0.borrow().len()).ok_or(OutsideMemory)?;
+        Ok(start..end)
+    }
+}
+
+impl GuestMemory for FakeMemory {
+    fn read(&self, at: GuestPhys, into: &mut [u8]) -> Result<(), OutsideMemory> {
+        let range = self.range(at, into.len())?;
+        into.copy_from_slice(&self.0.borrow()[range]);
+        Ok(())
+    }
+
+    fn write(&self, at: GuestPhys, from: &[u8]) -> Result<(), OutsideMemory> {
+        let range = self.range(at, from.len())?;
+        self.0.borrow_mut()[range].copy_from_slice(from);
+        Ok(())
+    }
+
+    fn compare_exchange(&self, at: GuestPhys, current: u64, new: u64) -> Result<bool, OutsideMemory> {
+        let same = self.read_u64(at)? == current;
+        if same {
+            self.write(at, &new.to_le_bytes())?;
+        }
+        Ok(same)
+    }
+}
+
+/// A VM of one vCPU that remembers what was asked of it.
+pub(super) struct FakeWorld {
+    pub(super) memory: FakeMemory,
+    pub(super) mailbox: Mailbox,
+    pub(super) ports: BTreeMap<u16, u32>,
+    pub(super) reports: Vec<Report>,
+    pub(super) deadline: u64,
+    pub(super) ticks: Vec<u64>,
+    pub(super) pic: Option<u8>,
+    pub(super) stop: Option<Stop>,
+}
+
+impl Bus for FakeWorld {
+    fn send(&self, _: Message) {}
+    fn end_of_interrupt(&self, _: u8) {}
+    fn published(&self, _: ApicIdentity) {}
+}
+
+impl World for FakeWorld {
+    type Memory = FakeMemory;
+
+    fn memory(&self) -> &FakeMemory {
+        &self.memory
+    }
+
+    fn mailbox(&self) -> &Mailbox {
+        &self.mailbox
+    }
+
+    fn port_in(&mut self, port: u16, _: Width, _: u64) -> u32 {
+        self.ports.get(&port).copied().unwrap_or(u32::MAX)
+    }
+
+    fn port_out(&mut self, port: u16, _: Width, value: u32, _: u64) {
+        self.ports.insert(port, value);
+    }
+
+    fn mmio_read(&mut self, at: GuestPhys, _: Width, _: u64) -> Option<u64> {
+        (at.page() == GuestPhys(0xfec0_0000)).then_some(0x1234_5678)
+    }
+
+    fn mmio_write(&mut self, at: GuestPhys, _: Width, _: u64, _: u64) -> bool {
+        at.page() == GuestPhys(0xfec0_0000)
+    }
+
+    fn pic_acknowledge(&mut self) -> u8 {
+        self.pic.take().unwrap_or(7)
+    }
+
+    fn pic_asserted(&self) -> bool {
+        self.pic.is_some()
+    }
+
+    fn deadline(&self) -> u64 {
+        self.deadline
+    }
+
+    fn wanted_elsewhere(&self) -> bool {
+        false
+    }
+
+    fn tick(&mut self, now: u64) {
+        self.ticks.push(now);
+        self.deadline = u64::MAX;
+    }
+
+    fn stop(&self) -> Option<Stop> {
+        self.stop
+    }
+
+    fn report(&mut self, report: Report) {
+        self.reports.push(report);
+    }
+}
+
+/// A vCPU in 32-bit protected mode at 0x10_0000 with interrupts off, its processor and its VM.
+pub(super) struct Bench {
+    pub(super) vcpu: Vcpu,
+    pub(super) cpu: FakeCpu,
+    pub(super) world: FakeWorld,
+}
+
+impl Bench {
+    pub(super) fn new(index: u16) -> Self {
+        let machine = Capabilities::read(testkit::capability_msrs);
+        let controls = Controls::choose(&machine).expect("this machine has everything");
+        let mut cpu = FakeCpu {
+            vmcs: FakeVmcs::new(),
+            script: VecDeque::new(),
+            entries: Vec::new(),
+            tsc: 1000,
+            cr2: 0,
+            dr6: 0,
+            xcr0: 1,
+            interrupts: Vec::new(),
+            nmis: 0,
+        };
+        let frequencies = Frequencies { tsc_hz: 100_000_000, bus_hz: 100_000_000 };
+        let mut vcpu = Vcpu::new(cpuid, &machine, &controls, Identity { index, cpus: 2, frequencies });
+        let page = arch::HostPhys(0x1000);
+        let pages = Pages { eptp: 0x201e, msr_bitmap: page, io_bitmap_a: page, io_bitmap_b: page, vpid: 1 };
+        vcpu.write_vmcs(&mut cpu, &controls, &pages);
+        if index == 0 {
+            vcpu.start_flat(&mut cpu, FlatStart { eip: 0x10_0000, ..FlatStart::default() });
+        }
+        let world = FakeWorld {
+            memory: FakeMemory(vec![0; 1 << 20].into()),
+            mailbox: Mailbox::new(),
+            ports: BTreeMap::new(),
+            reports: Vec::new(),
+            deadline: u64::MAX,
+            ticks: Vec::new(),
+            pic: None,
+            stop: None,
+        };
+        Self { vcpu, cpu, world }
+    }
+
+    /// Runs until the vCPU leaves.
+    pub(super) fn run(&mut self) -> Left {
+        self.vcpu.run(&mut self.cpu, &mut self.world, u64::MAX)
+    }
+
+    /// Runs to the end of the script.
+    pub(super) fn run_script(&mut self) -> &[Entry] {
+        assert_eq!(self.run(), Left::Stop(Stop::TripleFault), "the end of the script");
+        &self.cpu.entries
+    }
+
+    /// Turns the guest's interrupts on and its APIC.
+    pub(super) fn with_interrupts(mut self) -> Self {
+        self.cpu.vmcs.write(GUEST_RFLAGS, 0x202);
+        self.vcpu.apic.write_mmio(0xf0, Width::Dword, 0x1ff, 0, &self.world);
+        self
+    }
+}
+
+/// The exit of an instruction of `length` bytes.
+pub(super) fn of_length(length: u32) -> impl FnOnce(&mut FakeVmcs, &mut GuestRegs) + 'static {
+    move |vmcs, _| vmcs.write(VM_EXIT_INSTRUCTION_LEN, length)
+}

@@ -1,0 +1,5 @@
+//! The run loop and the handlers on a processor that plays scripts.
+
+mod events;
+mod fakes;
+mod instructions;
