@@ -8,4 +8,6 @@ fn main() {
     println!("cargo::rustc-link-arg-bins=-T{folder}/linker.ld");
     println!("cargo::rustc-link-arg-bins=-zmax-page-size=4096");
     println!("cargo::rustc-link-arg-bins=--no-gc-sections");
+    // The demo is embedded in the image as it is: without symbols.
+    println!("cargo::rustc-link-arg-bin=demo=-s");
 }

@@ -8,6 +8,19 @@
 //! (write any port, MSR or control register): the caller is a test, whose subject is just that, and no memory but its
 //! own is there to be harmed. The `// SAFETY:` comments say "the machine is ours" where that is the whole reason.
 //!
+//! | guest | what it is for |
+//! |---|---|
+//! | `hello` | the smallest: what the loader gave it, and an exit status (`exit=N`) |
+//! | `smp` | starting, interrupting and restarting processors, in both APIC modes |
+//! | `timers` | PIT, RTC, UART, APIC timer; through PIC and IOAPIC; when interrupts are taken |
+//! | `machine` | CPUID, control registers, MSRs, exceptions, ring 3, ports, device memory, other modes |
+//! | `demo` | what `cargo xtask run` shows without a guest |
+//! | `bench` | ticks of what may exit |
+//! | `abuse` | what no kernel should do; the first argument says which |
+//!
+//! Beside `NAME` lies `NAME.expected`: the log of the bare machine with one processor and no arguments, `NAME.2.expected`
+//! with two processors, `NAME.WORD.expected` with the argument WORD.
+//!
 //! | you want to | look in |
 //! |---|---|
 //! | know how a guest starts | [`entry`] (32-bit to 64-bit), [`entry!`] |
