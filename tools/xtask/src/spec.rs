@@ -46,6 +46,8 @@ pub(crate) struct Spec {
     pub(crate) pcpus: Option<u32>,
     /// The machine's memory in MiB, where a test wants less than a guest would be given.
     pub(crate) machine_memory: Option<u32>,
+    /// On the bare machine, unknown MSRs read as zero; see [`bochs::Machine`]. A bzImage gets that unasked.
+    pub(crate) lenient_msrs: bool,
     /// More words for Nestling's own command line, for tests.
     pub(crate) image_options: Vec<String>,
     /// GRUB commands that a test wants before it loads anything.
@@ -68,6 +70,7 @@ impl Spec {
             memory: 512,
             pcpus: None,
             machine_memory: None,
+            lenient_msrs: false,
             image_options: Vec::new(),
             before_boot: Vec::new(),
             timeout: None,
@@ -114,7 +117,7 @@ impl Spec {
         drop(menu);
         let decoder = if self.bare { None } else { Some(Decoder::new(&places::read(&built.image()?)?)?) };
         let session = Session {
-            command: self.machine(payload, kind == Kind::Linux, dir)?,
+            command: self.machine(payload, kind == Kind::Linux || self.bare && self.lenient_msrs, dir)?,
             dir,
             decoder,
             is_qemu: self.board.emulator == Emulator::Qemu,

@@ -27,6 +27,11 @@ pub(crate) const fn peer() -> Component {
     }
 }
 
+/// `xen`: a multiboot1 kernel that is not ours.
+pub(crate) const fn xen() -> Component {
+    Component { name: "xen-guest", what: "fetching Debian's Xen", recipe: "xen recipe 1", make: make_xen }
+}
+
 /// Debian's stock kernel, a bzImage.
 pub(crate) fn kernel() -> Result<PathBuf> {
     Ok(linux().folder()?.join("vmlinuz"))
@@ -54,12 +59,12 @@ fn make_linux(dir: &Path) -> Result<Vec<String>> {
         let is_kernel = deb.file_name().is_some_and(|name| name.to_string_lossy().starts_with("linux-image"));
         if is_kernel { unpack_kernel(deb, &root)? } else { debian::unpack(deb, &root)? }
     }
-    std::fs::rename(find(&root, "boot", "vmlinuz-")?, dir.join("vmlinuz"))?;
+    std::fs::rename(find(&root, "boot", |name| name.starts_with("vmlinuz-"))?, dir.join("vmlinuz"))?;
     std::fs::rename(root.join("usr/bin/busybox"), dir.join("busybox")).context("the package has no usr/bin/busybox")?;
     let modules = dir.join("modules");
     places::make_folder(&modules)?;
     for name in MODULES {
-        let packed = find(&root, "", &format!("{name}.ko.xz"))?;
+        let packed = find(&root, "", |found| found == format!("{name}.ko.xz"))?;
         Tool::new("xz").args(["-d".as_ref(), packed.as_os_str()]).output()?;
         std::fs::rename(packed.with_extension(""), modules.join(format!("{name}.ko")))?;
     }
@@ -79,6 +84,21 @@ fn unpack_kernel(deb: &Path, root: &Path) -> Result<()> {
         .map(drop)
 }
 
+fn make_xen(dir: &Path) -> Result<Vec<String>> {
+    let packages = Packages::open(dir)?;
+    let hypervisor = packages.depends("xen-system-amd64")?;
+    let debs = packages.download(&[hypervisor])?;
+    let root = dir.join("unpacked");
+    for deb in &debs {
+        debian::unpack(deb, &root)?;
+    }
+    let packed = find(&root, "boot", |name| name.starts_with("xen-") && name.ends_with(".gz"))?;
+    Tool::new("gzip").args(["-d".as_ref(), packed.as_os_str()]).output()?;
+    std::fs::rename(packed.with_extension(""), dir.join("xen"))?;
+    places::remove(&root)?;
+    Ok(debian::origin(&debs))
+}
+
 fn make_peer(dir: &Path) -> Result<Vec<String>> {
     let packages = Packages::open(dir)?;
     let names: Vec<String> = packages
@@ -95,18 +115,18 @@ fn make_peer(dir: &Path) -> Result<Vec<String>> {
     Ok(debian::origin(&debs))
 }
 
-/// The first file under `root/sub` whose name starts with `name`.
-fn find(root: &Path, sub: &str, name: &str) -> Result<PathBuf> {
+/// The first file under `root/sub` whose name is wanted.
+fn find(root: &Path, sub: &str, is_wanted: impl Fn(&str) -> bool) -> Result<PathBuf> {
     let mut folders = vec![root.join(sub)];
     while let Some(folder) = folders.pop() {
         for entry in std::fs::read_dir(&folder).with_context(|| format!("cannot read {}", folder.display()))? {
             let entry = entry?;
             if entry.file_type()?.is_dir() {
                 folders.push(entry.path());
-            } else if entry.file_name().to_string_lossy().starts_with(name) {
+            } else if is_wanted(&entry.file_name().to_string_lossy()) {
                 return Ok(entry.path());
             }
         }
     }
-    anyhow::bail!("Debian's package has no file {name}*")
+    anyhow::bail!("a Debian package lacks the file that was looked for in {}", root.join(sub).display())
 }

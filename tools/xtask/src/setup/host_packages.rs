@@ -35,7 +35,7 @@ pub(crate) fn missing(need: Need) -> Vec<HostPackage> {
         Need::BootTools => &BOOT_TOOLS,
         Need::Qemu => &QEMU,
         Need::LinuxGuest | Need::KvmPeer => &GUESTS,
-        Need::RustTarget | Need::Bochs => &[],
+        Need::RustTarget | Need::Bochs | Need::XenGuest => &[],
     };
     wanted.iter().copied().filter(|package| !package.is_installed()).collect()
 }

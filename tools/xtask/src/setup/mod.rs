@@ -44,13 +44,15 @@ pub(crate) enum Need {
     Qemu,
     /// Debian's kernel and busybox.
     LinuxGuest,
+    /// Debian's Xen, a multiboot1 kernel.
+    XenGuest,
     /// QEMU with its libraries, to run inside the Linux guest.
     KvmPeer,
 }
 
 /// The `setup` command.
 pub(crate) fn command(options: &Options) -> Result<()> {
-    let mut needs = vec![Need::RustTarget, Need::BootTools, Need::Bochs, Need::Qemu, Need::LinuxGuest];
+    let mut needs = vec![Need::RustTarget, Need::BootTools, Need::Bochs, Need::Qemu, Need::LinuxGuest, Need::XenGuest];
     if options.peer.is_some() {
         needs.push(Need::KvmPeer);
     }
@@ -76,6 +78,7 @@ pub(crate) fn ensure(needs: &[Need]) -> Result<bool> {
             Need::BootTools | Need::Qemu => {}
             Need::Bochs => bochs::component().provide()?,
             Need::LinuxGuest => guest_packages::linux().provide()?,
+            Need::XenGuest => guest_packages::xen().provide()?,
             Need::KvmPeer => guest_packages::peer().provide()?,
         }
     }
@@ -89,6 +92,7 @@ fn present(need: Need) -> bool {
             Need::BootTools | Need::Qemu => true,
             Need::Bochs => bochs::component().is_present(),
             Need::LinuxGuest => guest_packages::linux().is_present(),
+            Need::XenGuest => guest_packages::xen().is_present(),
             Need::KvmPeer => guest_packages::peer().is_present(),
         }
 }

@@ -47,6 +47,8 @@ pub(super) enum Kernel {
     Ours(&'static str),
     /// Debian's kernel with this /init.
     Linux(&'static str),
+    /// Debian's Xen, a multiboot1 kernel that is not ours.
+    Xen,
     /// A file made for the test.
     Made(Made),
 }
@@ -189,7 +191,17 @@ fn multiboot() -> Result<Vec<Case>> {
     ] {
         status.expect.push(Expect::Console(line.to_owned()));
     }
-    Ok(vec![demo, status])
+
+    // Xen finds that its first module is no kernel, says so, and resets the machine.
+    let mut xen = Case::new("xen", board::DEFAULT, Kernel::Xen, 120)?;
+    xen.world = World::Both;
+    xen.spec.lenient_msrs = true;
+    xen.spec.cmdline = "com1=115200,8n1 console=com1 sync_console".to_owned();
+    xen.modules = vec![("dom0", b"no kernel at all".to_vec(), "first second")];
+    for line in ["xen com1=115200,8n1 console=com1 sync_console", "Brought up 1 CPUs", "first second"] {
+        xen.expect.push(Expect::Console(line.to_owned()));
+    }
+    Ok(vec![demo, status, xen])
 }
 
 /// A guest that does what no kernel should: the fault that the manual names, or its VM stopped with a sentence.

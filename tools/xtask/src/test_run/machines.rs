@@ -77,6 +77,7 @@ fn prepare(case: &Case, bare: bool, built: &Built, dir: &Path) -> Result<Spec> {
             Some(path)
         }
         Kernel::Linux(_) => Some(guest_packages::kernel()?),
+        Kernel::Xen => Some(guest_packages::xen().folder()?.join("xen")),
         Kernel::Made(make) => {
             let path = dir.join("kernel");
             let bytes = match make {
