@@ -178,7 +178,7 @@ impl Resident {
         };
         self.place.vm.runs(self.place.index);
         let mut cpu = Processor::new(current, 1 + self.vcpu.index());
-        let left = self.vcpu.run(&mut cpu, &mut self.place, until);
+        let left = self.vcpu.run(&mut cpu, &self.place, until);
         if left == Left::Stop(Stop::EntryFailed) {
             failed_entry::explain();
         }

@@ -38,6 +38,9 @@ impl Reports {
                 Report::UnknownMsr { msr, write: true } => {
                     defmt::info!("L1 writes {}, which its machine does not have or which does not take the value: #GP", msr);
                 }
+                Report::FetchFromNothing { at } => {
+                    defmt::warn!("L1 jumps to {}, where its machine has no memory: #UD", at);
+                }
                 Report::NothingThere { at, write: false } => {
                     defmt::info!("L1 reads page {}, where its machine has nothing: all ones", at);
                 }

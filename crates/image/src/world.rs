@@ -54,23 +54,23 @@ impl World for Place {
         self.vm.mailbox(self.index)
     }
 
-    fn port_in(&mut self, port: u16, width: Width, now: u64) -> u32 {
+    fn port_in(&self, port: u16, width: Width, now: u64) -> u32 {
         self.vm.devices(|platform, out| platform.port_read(port, width, now, out))
     }
 
-    fn port_out(&mut self, port: u16, width: Width, value: u32, now: u64) {
+    fn port_out(&self, port: u16, width: Width, value: u32, now: u64) {
         self.vm.devices(|platform, out| platform.port_write(port, width, value, now, out));
     }
 
-    fn mmio_read(&mut self, at: GuestPhys, width: Width, now: u64) -> Option<u64> {
+    fn mmio_read(&self, at: GuestPhys, width: Width, now: u64) -> Option<u64> {
         self.vm.devices(|platform, out| platform.mmio_read(at, width, now, out))
     }
 
-    fn mmio_write(&mut self, at: GuestPhys, width: Width, value: u64, now: u64) -> bool {
+    fn mmio_write(&self, at: GuestPhys, width: Width, value: u64, now: u64) -> bool {
         self.vm.devices(|platform, out| platform.mmio_write(at, width, value, now, out))
     }
 
-    fn pic_acknowledge(&mut self) -> u8 {
+    fn pic_acknowledge(&self) -> u8 {
         self.vm.devices(|platform, out| platform.pic_acknowledge(out))
     }
 
@@ -88,7 +88,7 @@ impl World for Place {
         self.shared && self.vm.neighbour_has_mail(self.index)
     }
 
-    fn tick(&mut self, now: u64) {
+    fn tick(&self, now: u64) {
         if now >= console::deadline() {
             console::pump();
         }
@@ -99,7 +99,7 @@ impl World for Place {
         self.vm.stop()
     }
 
-    fn report(&mut self, report: Report) {
+    fn report(&self, report: Report) {
         self.vm.reports.lock().add(report);
     }
 }

@@ -242,6 +242,11 @@ impl CpuidTable {
         if self.max_extended >= 0x8000_0008 { (self.extended[8].eax & 0xff) as u8 } else { 36 }
     }
 
+    /// Whether 1-GiB pages are shown.
+    pub const fn has_gigabyte_pages(&self) -> bool {
+        self.extended[1].edx & 1 << 26 != 0
+    }
+
     /// The guest has set XCR0: the sizes in leaf 0xd follow.
     pub fn xcr0_changed(&mut self, xcr0: u64) {
         self.xsave[0].ebx = self.xsave_area(xcr0, false);

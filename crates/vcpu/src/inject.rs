@@ -14,7 +14,7 @@ use crate::world::World;
 
 impl Vcpu {
     /// Writes the event for the next entry, and asks for a window exit when one has to wait.
-    pub(crate) fn inject(&mut self, cpu: &mut impl Cpu, world: &mut impl World) {
+    pub(crate) fn inject(&mut self, cpu: &mut impl Cpu, world: &impl World) {
         let mut occupied = false;
         if let Some(injection) = self.injection.take() {
             write_injection(cpu.vmcs(), injection);
@@ -49,7 +49,7 @@ impl Vcpu {
     }
 
     /// Acknowledges the interrupt that comes first: the PIC's, which bypasses the APIC's priorities, or the APIC's.
-    fn take_interrupt(&mut self, world: &mut impl World) -> u8 {
+    fn take_interrupt(&mut self, world: &impl World) -> u8 {
         if self.apic.extint_pending() || self.extint_message {
             self.extint_message = false;
             let vector = world.pic_acknowledge();

@@ -22,6 +22,7 @@ mod exits;
 mod inject;
 mod msr_bitmap;
 mod mtrr;
+mod registers;
 mod reset;
 mod run;
 mod setup;

@@ -32,7 +32,7 @@ const TIMER_NEVER: u32 = u32::MAX;
 
 impl Vcpu {
     /// Runs the guest until it has to leave the processor. Its VMCS is current on `cpu`.
-    pub fn run<C: Cpu, W: World>(&mut self, cpu: &mut C, world: &mut W, slice_end: u64) -> Left {
+    pub fn run<C: Cpu, W: World>(&mut self, cpu: &mut C, world: &W, slice_end: u64) -> Left {
         self.slice_end = slice_end;
         // Whatever happened while the vCPU was away is looked at once.
         self.attention = true;
@@ -56,7 +56,7 @@ impl Vcpu {
     }
 
     /// Everything that may have to happen before an entry. `Some` when there is none.
-    fn attend<C: Cpu, W: World>(&mut self, cpu: &mut C, world: &mut W) -> Option<Left> {
+    fn attend<C: Cpu, W: World>(&mut self, cpu: &mut C, world: &W) -> Option<Left> {
         self.attention = false;
         if let Some(stop) = world.stop() {
             return Some(Left::Stop(stop));
@@ -99,7 +99,7 @@ impl Vcpu {
     }
 
     /// What others posted: interrupts into the APIC, NMI, INIT and start-up IPIs.
-    fn take_mail<C: Cpu, W: World>(&mut self, cpu: &mut C, world: &mut W) -> Option<Left> {
+    fn take_mail<C: Cpu, W: World>(&mut self, cpu: &mut C, world: &W) -> Option<Left> {
         if world.mailbox().is_empty() {
             return None;
         }

@@ -36,8 +36,13 @@ pub(crate) fn finish_at(vcpu: &mut Vcpu, cpu: &mut impl Cpu, from: u64, to: u64)
         blocking.without_shadow().write(cpu.vmcs());
         next = Next::Attend;
     }
-    if cpu.vmcs().read(GUEST_RFLAGS) & Rflags::TF.bits() != 0 {
-        return vcpu.inject_fault(cpu, Fault::Db(DR6_SINGLE_STEP));
+    let flags = Rflags::from_bits_retain(cpu.vmcs().read(GUEST_RFLAGS));
+    if flags.intersects(Rflags::TF | Rflags::RF) {
+        // RF has held breakpoints back for this one instruction.
+        cpu.vmcs().write(GUEST_RFLAGS, flags.difference(Rflags::RF).bits());
+        if flags.contains(Rflags::TF) {
+            return vcpu.inject_fault(cpu, Fault::Db(DR6_SINGLE_STEP));
+        }
     }
     next
 }

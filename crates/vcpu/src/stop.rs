@@ -16,8 +16,8 @@ pub enum Stop {
     TripleFault,
     /// Every vCPU halted with interrupts off: nothing can wake the VM.
     HaltedForEver,
-    /// L1 fetched an instruction where there is no memory.
-    FetchOutsideMemory(GuestPhys),
+    /// L1 fetched an instruction from the registers of a device.
+    FetchFromDevice(GuestPhys),
     /// Delivery of an interrupt or exception touched an address outside L1's memory: its IDT, GDT, TSS or stack is there.
     DeliveryOutsideMemory(GuestPhys),
     /// The paging structures that CR3 names are, in part, outside L1's memory.
@@ -57,7 +57,7 @@ impl Stop {
             Self::ExitPort(_) => "L1 wrote its exit port",
             Self::TripleFault => "L1 was stopped: triple fault (a fault while delivering a double fault; on a machine this is a shutdown)",
             Self::HaltedForEver => "L1 was stopped: every processor halted with interrupts off, nothing can wake it",
-            Self::FetchOutsideMemory(_) => "L1 was stopped: it jumped to an address where its machine has no memory",
+            Self::FetchFromDevice(_) => "L1 was stopped: it jumped into the registers of a device, where no code can be",
             Self::DeliveryOutsideMemory(_) => {
                 "L1 was stopped: its IDT, TSS or stack lies where its machine has no memory, so an event could not be delivered"
             }

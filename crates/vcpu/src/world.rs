@@ -19,19 +19,19 @@ pub trait World: Bus {
     fn mailbox(&self) -> &Mailbox;
 
     /// IN: the value in the low bits, the rest zero. `now` is the machine's TSC.
-    fn port_in(&mut self, port: u16, width: Width, now: u64) -> u32;
+    fn port_in(&self, port: u16, width: Width, now: u64) -> u32;
 
     /// OUT. Asks for power-off by [`World::stop`].
-    fn port_out(&mut self, port: u16, width: Width, value: u32, now: u64);
+    fn port_out(&self, port: u16, width: Width, value: u32, now: u64);
 
     /// A read of device memory; `None` when no device answers there.
-    fn mmio_read(&mut self, at: GuestPhys, width: Width, now: u64) -> Option<u64>;
+    fn mmio_read(&self, at: GuestPhys, width: Width, now: u64) -> Option<u64>;
 
     /// A write of device memory; `false` when no device answers there.
-    fn mmio_write(&mut self, at: GuestPhys, width: Width, value: u64, now: u64) -> bool;
+    fn mmio_write(&self, at: GuestPhys, width: Width, value: u64, now: u64) -> bool;
 
     /// The INTA cycle: the vector that the PIC gives for its output.
-    fn pic_acknowledge(&mut self) -> u8;
+    fn pic_acknowledge(&self) -> u8;
 
     /// Whether the PIC's output is asserted.
     fn pic_asserted(&self) -> bool;
@@ -44,13 +44,13 @@ pub trait World: Bus {
     fn wanted_elsewhere(&self) -> bool;
 
     /// Lets the devices do what is due.
-    fn tick(&mut self, now: u64);
+    fn tick(&self, now: u64);
 
     /// Why the VM must stop, once somebody said so.
     fn stop(&self) -> Option<Stop>;
 
     /// Something that a user wants to know: for the log, never on the fast path.
-    fn report(&mut self, report: Report);
+    fn report(&self, report: Report);
 }
 
 /// What is worth a line in the log.
@@ -63,6 +63,11 @@ pub enum Report {
         msr: Msr,
         /// Whether it was a write.
         write: bool,
+    },
+    /// An instruction fetch from an address where neither RAM nor a device answers: #UD was injected, as the bytes are ones.
+    FetchFromNothing {
+        /// The address.
+        at: GuestPhys,
     },
     /// An access to an address where neither RAM nor a device answers: reads are all ones, writes are lost.
     NothingThere {

@@ -61,11 +61,7 @@ fn mov_to_cr8(vcpu: &mut Vcpu, cpu: &mut impl Cpu, world: &impl World, source: G
     if let Err(fault) = vcpu.apic.set_cr8(value, world) {
         return vcpu.inject_fault(cpu, fault);
     }
-    match skip_instruction(vcpu, cpu) {
-        Next::Stop(stop) => Next::Stop(stop),
-        // A lower priority may let an interrupt through.
-        Next::Resume | Next::Attend => Next::Attend,
-    }
+    skip_instruction(vcpu, cpu).attending()
 }
 
 /// The source of a MOV to a control register: 64 bits in 64-bit mode, 32 bits elsewhere.

@@ -3,36 +3,116 @@
 //! L1's RAM is mapped whole, so every violation is an access outside of it. Device registers are emulated instruction
 //! by instruction; where no device answers, a machine reads all ones and loses what is written.
 
-use arch::apic::DEFAULT_BASE;
-use arch::{GuestPhys, PAGE_SIZE, Width};
-use vlapic::Mode;
-use vmcs::Access;
-use vmcs::qualification::{EptQualification, EptViolation};
+use arch::{Fault, GuestPhys, Linear, Width};
+use emulate::{Device, Done, Failure};
+use vlapic::{LocalApic, Mode};
 use vmcs::fields::*;
+use vmcs::qualification::{EptQualification, EptViolation};
+use vmcs::{Access, EventInfo};
 
 use crate::cpu::Cpu;
 use crate::exits::Next;
+use crate::registers::VmcsRegisters;
 use crate::skip::finish_at;
 use crate::state::Vcpu;
 use crate::stop::Stop;
 use crate::world::{Report, World};
 
 #[inline]
-pub(super) fn handle<C: Cpu, W: World>(
-    vcpu: &mut Vcpu,
-    cpu: &mut C,
-    world: &mut W,
-    violation: EptViolation,
-) -> Next {
-    let at = violation.guest_physical;
-    if cpu.vmcs().read(IDT_VECTORING_INFO) >> 31 != 0 {
-        return Next::Stop(Stop::DeliveryOutsideMemory(at));
+pub(super) fn handle<C: Cpu, W: World>(vcpu: &mut Vcpu, cpu: &mut C, world: &W, violation: EptViolation) -> Next {
+    if let Some(stop) = out_of_reach(cpu.vmcs(), &violation) {
+        return Next::Stop(stop);
     }
     if violation.qualification.contains(EptQualification::FETCH) {
-        return Next::Stop(Stop::FetchOutsideMemory(at));
+        return fetch(vcpu, cpu, world, violation.guest_physical);
     }
-    if violation.linear.is_some() && !violation.qualification.contains(EptQualification::TRANSLATED) {
-        return Next::Stop(Stop::PageTablesOutsideMemory(at));
+    let now = cpu.tsc();
+    let from = cpu.vmcs().read(GUEST_RIP);
+    let mut device = Devices { apic: &mut vcpu.apic, world, now, guest_now: now.wrapping_add(vcpu.tsc_offset) };
+    let mut registers = VmcsRegisters {
+        vmcs: cpu.vmcs(),
+        regs: &mut vcpu.regs,
+        rip: from,
+        physical_width: vcpu.cpuid.physical_address_bits(),
+        gigabyte_pages: vcpu.cpuid.has_gigabyte_pages(),
+    };
+    let outcome = emulate::access(&mut registers, world.memory(), &mut device, violation.guest_physical);
+    let to = registers.rip;
+    match outcome {
+        Ok(Done::Complete) => finish_at(vcpu, cpu, from, to).attending(),
+        Ok(Done::Repeating) => Next::Attend,
+        Err(Failure::NotDevice) => Next::Resume,
+        Err(Failure::Fault(fault)) => vcpu.inject_fault(cpu, fault),
+        Err(Failure::Unsupported { bytes, .. }) => Next::Stop(Stop::UnknownInstruction { rip: Linear(from), bytes }),
     }
-    Next::Resume
+}
+
+/// An instruction fetch outside of RAM. Where nothing is, the bus gives ones, and FF FF is an undefined instruction.
+#[cold]
+fn fetch<C: Cpu, W: World>(vcpu: &mut Vcpu, cpu: &mut C, world: &W, at: GuestPhys) -> Next {
+    let is_apic = vcpu.apic.mode() == Mode::Xapic && at.page() == vcpu.apic.base();
+    if is_apic || world.mmio_read(at.page(), Width::Dword, cpu.tsc()).is_some() {
+        return Next::Stop(Stop::FetchFromDevice(at));
+    }
+    world.report(Report::FetchFromNothing { at });
+    vcpu.inject_fault(cpu, Fault::Ud)
+}
+
+/// What cannot be emulated because no instruction's operand is at the address.
+#[inline]
+fn out_of_reach(vmcs: &impl Access, violation: &EptViolation) -> Option<Stop> {
+    let at = violation.guest_physical;
+    let qualification = violation.qualification;
+    if EventInfo(vmcs.read(IDT_VECTORING_INFO)).is_valid() {
+        Some(Stop::DeliveryOutsideMemory(at))
+    } else if qualification.contains(EptQualification::LINEAR_VALID)
+        && !qualification.contains(EptQualification::TRANSLATED)
+    {
+        Some(Stop::PageTablesOutsideMemory(at))
+    } else {
+        None
+    }
+}
+
+/// Everything outside of RAM: the vCPU's own APIC, the VM's devices, and nothing.
+struct Devices<'a, W> {
+    apic: &'a mut LocalApic,
+    world: &'a W,
+    /// The machine's TSC, the devices' clock.
+    now: u64,
+    /// The guest's TSC, the APIC's clock.
+    guest_now: u64,
+}
+
+impl<W: World> Devices<'_, W> {
+    /// The offset of `at` in the APIC's register page, if the page is there.
+    #[inline]
+    fn apic_offset(&self, at: GuestPhys) -> Option<u16> {
+        let here = self.apic.mode() == Mode::Xapic && at.page() == self.apic.base();
+        #[expect(clippy::cast_possible_truncation, reason = "an offset within a page has 12 bits")]
+        here.then_some(at.page_offset() as u16)
+    }
+}
+
+impl<W: World> Device for Devices<'_, W> {
+    #[inline]
+    fn read(&mut self, at: GuestPhys, width: Width) -> u64 {
+        if let Some(offset) = self.apic_offset(at) {
+            return self.apic.read_mmio(offset, width, self.guest_now);
+        }
+        self.world.mmio_read(at, width, self.now).unwrap_or_else(|| {
+            self.world.report(Report::NothingThere { at, write: false });
+            width.mask()
+        })
+    }
+
+    #[inline]
+    fn write(&mut self, at: GuestPhys, width: Width, value: u64) {
+        if let Some(offset) = self.apic_offset(at) {
+            return self.apic.write_mmio(offset, width, value, self.guest_now, self.world);
+        }
+        if !self.world.mmio_write(at, width, value, self.now) {
+            self.world.report(Report::NothingThere { at, write: true });
+        }
+    }
 }

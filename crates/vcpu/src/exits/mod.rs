@@ -27,9 +27,16 @@ pub enum Next {
     Stop(Stop),
 }
 
+impl Next {
+    /// The same, but not without a look at events and timers.
+    pub(crate) fn attending(self) -> Self {
+        if self == Self::Resume { Self::Attend } else { self }
+    }
+}
+
 /// Handles the exit that the VMCS describes.
 #[inline]
-pub(crate) fn handle<C: Cpu, W: World>(vcpu: &mut Vcpu, cpu: &mut C, world: &mut W) -> Next {
+pub(crate) fn handle<C: Cpu, W: World>(vcpu: &mut Vcpu, cpu: &mut C, world: &W) -> Next {
     let exit = Exit::read(cpu.vmcs());
     vcpu.counters.count(exit.reason());
     match exit {

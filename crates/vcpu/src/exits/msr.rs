@@ -19,7 +19,7 @@ const INFORMATIVE: [Msr; 5] =
     [Msr::PLATFORM_ID, Msr::BIOS_SIGN_ID, Msr::PLATFORM_INFO, Msr::PERF_STATUS, Msr::MISC_ENABLE];
 
 #[inline]
-pub(super) fn read<C: Cpu, W: World>(vcpu: &mut Vcpu, cpu: &mut C, world: &mut W) -> Next {
+pub(super) fn read<C: Cpu, W: World>(vcpu: &mut Vcpu, cpu: &mut C, world: &W) -> Next {
     let msr = Msr(vcpu.regs.ecx());
     match read_value(vcpu, cpu, msr) {
         Ok(value) => {
@@ -31,21 +31,18 @@ pub(super) fn read<C: Cpu, W: World>(vcpu: &mut Vcpu, cpu: &mut C, world: &mut W
 }
 
 #[inline]
-pub(super) fn write<C: Cpu, W: World>(vcpu: &mut Vcpu, cpu: &mut C, world: &mut W) -> Next {
+pub(super) fn write<C: Cpu, W: World>(vcpu: &mut Vcpu, cpu: &mut C, world: &W) -> Next {
     let msr = Msr(vcpu.regs.ecx());
     let value = vcpu.regs.edx_eax();
     match write_value(vcpu, cpu, world, msr, value) {
         // Timers, priorities or the TSC may have moved.
-        Ok(()) => match skip_instruction(vcpu, cpu) {
-            Next::Stop(stop) => Next::Stop(stop),
-            Next::Resume | Next::Attend => Next::Attend,
-        },
+        Ok(()) => skip_instruction(vcpu, cpu).attending(),
         Err(fault) => refuse(vcpu, cpu, world, Report::UnknownMsr { msr, write: true }, fault),
     }
 }
 
 /// The fault, with a line in the log when the kernel of a guest made it: user code is stopped before the exit.
-fn refuse<C: Cpu, W: World>(vcpu: &mut Vcpu, cpu: &mut C, world: &mut W, report: Report, fault: Fault) -> Next {
+fn refuse<C: Cpu, W: World>(vcpu: &mut Vcpu, cpu: &mut C, world: &W, report: Report, fault: Fault) -> Next {
     if privilege_level(cpu.vmcs()) == 0 {
         world.report(report);
     }
@@ -69,7 +66,7 @@ fn read_value(vcpu: &mut Vcpu, cpu: &mut impl Cpu, msr: Msr) -> Result<u64, Faul
 fn write_value<C: Cpu, W: World>(
     vcpu: &mut Vcpu,
     cpu: &mut C,
-    world: &mut W,
+    world: &W,
     msr: Msr,
     value: u64,
 ) -> Result<(), Fault> {

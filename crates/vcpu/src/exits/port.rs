@@ -1,17 +1,21 @@
 //! IN and OUT, INS and OUTS.
 
-use arch::{Fault, Gpr, Width};
+use arch::{Gpr, Linear, Width};
+use emulate::{Done, Failure, IoString, Ports};
+use vmcs::fields::*;
 use vmcs::qualification::IoAccess;
+use vmcs::{Access, InstructionInfo};
 
 use crate::cpu::Cpu;
 use crate::exits::Next;
-use crate::skip::skip_instruction;
+use crate::registers::VmcsRegisters;
+use crate::skip::{finish_at, skip_instruction};
 use crate::state::Vcpu;
 use crate::stop::Stop;
 use crate::world::World;
 
 #[inline]
-pub(super) fn handle<C: Cpu, W: World>(vcpu: &mut Vcpu, cpu: &mut C, world: &mut W, access: IoAccess) -> Next {
+pub(super) fn handle<C: Cpu, W: World>(vcpu: &mut Vcpu, cpu: &mut C, world: &W, access: IoAccess) -> Next {
     if access.string {
         return string(vcpu, cpu, world, access);
     }
@@ -27,15 +31,55 @@ pub(super) fn handle<C: Cpu, W: World>(vcpu: &mut Vcpu, cpu: &mut C, world: &mut
         let value = (rax & access.width.mask()) as u32;
         world.port_out(access.port, access.width, value, now);
     }
-    match skip_instruction(vcpu, cpu) {
-        Next::Stop(stop) => Next::Stop(stop),
-        // A device may have raised or dropped its line.
-        Next::Resume | Next::Attend => Next::Attend,
+    // A device may have raised or dropped its line.
+    skip_instruction(vcpu, cpu).attending()
+}
+
+/// INS and OUTS: the operand in memory is the emulator's business.
+#[cold]
+fn string<C: Cpu, W: World>(vcpu: &mut Vcpu, cpu: &mut C, world: &W, access: IoAccess) -> Next {
+    let now = cpu.tsc();
+    let from = cpu.vmcs().read(GUEST_RIP);
+    let info = InstructionInfo(cpu.vmcs().read(VM_EXIT_INSTRUCTION_INFO));
+    let length = cpu.vmcs().read(VM_EXIT_INSTRUCTION_LEN);
+    let io = IoString {
+        input: access.input,
+        port: access.port,
+        width: access.width,
+        segment: info.segment(),
+        address_width: info.address_size(),
+        repeat: access.rep,
+        // An instruction has at most 15 bytes.
+        length: (length & 0xf) as u8,
+    };
+    let mut registers = VmcsRegisters {
+        vmcs: cpu.vmcs(),
+        regs: &mut vcpu.regs,
+        rip: from,
+        physical_width: vcpu.cpuid.physical_address_bits(),
+        gigabyte_pages: vcpu.cpuid.has_gigabyte_pages(),
+    };
+    let outcome = emulate::string_io(&mut registers, world.memory(), &mut WorldPorts { world, now }, &io);
+    let to = registers.rip;
+    match outcome {
+        Ok(Done::Complete) => finish_at(vcpu, cpu, from, to).attending(),
+        Ok(Done::Repeating) | Err(Failure::NotDevice) => Next::Attend,
+        Err(Failure::Fault(fault)) => vcpu.inject_fault(cpu, fault),
+        Err(Failure::Unsupported { bytes, .. }) => Next::Stop(Stop::UnknownInstruction { rip: Linear(from), bytes }),
     }
 }
 
-#[cold]
-fn string<C: Cpu, W: World>(vcpu: &mut Vcpu, cpu: &mut C, world: &mut W, access: IoAccess) -> Next {
-    let _ = (vcpu, cpu, world, access);
-    Next::Attend
+struct WorldPorts<'a, W> {
+    world: &'a W,
+    now: u64,
+}
+
+impl<W: World> Ports for WorldPorts<'_, W> {
+    fn read(&mut self, port: u16, width: Width) -> u32 {
+        self.world.port_in(port, width, self.now)
+    }
+
+    fn write(&mut self, port: u16, width: Width, value: u32) {
+        self.world.port_out(port, width, value, self.now);
+    }
 }

@@ -81,7 +81,7 @@ fn nmi_first_then_interrupt() {
 fn pic_interrupts_by_virtual_wire() {
     let mut bench = Bench::new(0).with_interrupts();
     bench.vcpu.apic.write_mmio(0x350, arch::Width::Dword, 0x700, 0, &bench.world);
-    bench.world.pic = Some(0x20);
+    bench.world.pic.set(Some(0x20));
     bench.cpu.exit(ExitReason::CPUID, of_length(2));
     let entries = bench.run_script();
     assert_eq!(entries[0].event, EventInfo::external(0x20));
@@ -182,9 +182,9 @@ fn preemption_timer_follows_the_deadline() {
     // 3200 ticks are 100 timer ticks at a shift of 5; one more so that it is never early.
     assert_eq!(bench.cpu.entries[0].timer, 101);
     let mut bench = Bench::new(0).with_interrupts();
-    bench.world.deadline = bench.cpu.tsc;
+    bench.world.deadline.set(bench.cpu.tsc);
     bench.run_script();
-    assert_eq!(bench.world.ticks, [1000], "the devices' deadline had passed");
+    assert_eq!(*bench.world.ticks.borrow(), [1000], "the devices' deadline had passed");
     assert_eq!(bench.cpu.entries[0].timer, u32::MAX);
 }
 

@@ -1,5 +1,6 @@
 //! A processor that plays a script of exits, and a VM that remembers what was asked of it.
 
+use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, VecDeque};
 
 use arch::apic::Message;
@@ -129,7 +130,7 @@ fn cpuid(leaf: u32, _: u32) -> CpuidResult {
 }
 
 /// RAM of 1 MiB, in a vector.
-pub(super) struct FakeMemory(std::cell::RefCell<Vec<u8>>);
+pub(super) struct FakeMemory(RefCell<Vec<u8>>);
 
 impl FakeMemory {
     fn range(&self, at: GuestPhys, length: usize) -> Result<std::ops::Range<usize>, OutsideMemory> {
@@ -165,11 +166,11 @@ impl GuestMemory for FakeMemory {
 pub(super) struct FakeWorld {
     pub(super) memory: FakeMemory,
     pub(super) mailbox: Mailbox,
-    pub(super) ports: BTreeMap<u16, u32>,
-    pub(super) reports: Vec<Report>,
-    pub(super) deadline: u64,
-    pub(super) ticks: Vec<u64>,
-    pub(super) pic: Option<u8>,
+    pub(super) ports: RefCell<BTreeMap<u16, u32>>,
+    pub(super) reports: RefCell<Vec<Report>>,
+    pub(super) deadline: Cell<u64>,
+    pub(super) ticks: RefCell<Vec<u64>>,
+    pub(super) pic: Cell<Option<u8>>,
     pub(super) stop: Option<Stop>,
 }
 
@@ -190,49 +191,49 @@ impl World for FakeWorld {
         &self.mailbox
     }
 
-    fn port_in(&mut self, port: u16, _: Width, _: u64) -> u32 {
-        self.ports.get(&port).copied().unwrap_or(u32::MAX)
+    fn port_in(&self, port: u16, _: Width, _: u64) -> u32 {
+        self.ports.borrow().get(&port).copied().unwrap_or(u32::MAX)
     }
 
-    fn port_out(&mut self, port: u16, _: Width, value: u32, _: u64) {
-        self.ports.insert(port, value);
+    fn port_out(&self, port: u16, _: Width, value: u32, _: u64) {
+        self.ports.borrow_mut().insert(port, value);
     }
 
-    fn mmio_read(&mut self, at: GuestPhys, _: Width, _: u64) -> Option<u64> {
+    fn mmio_read(&self, at: GuestPhys, _: Width, _: u64) -> Option<u64> {
         (at.page() == GuestPhys(0xfec0_0000)).then_some(0x1234_5678)
     }
 
-    fn mmio_write(&mut self, at: GuestPhys, _: Width, _: u64, _: u64) -> bool {
+    fn mmio_write(&self, at: GuestPhys, _: Width, _: u64, _: u64) -> bool {
         at.page() == GuestPhys(0xfec0_0000)
     }
 
-    fn pic_acknowledge(&mut self) -> u8 {
+    fn pic_acknowledge(&self) -> u8 {
         self.pic.take().unwrap_or(7)
     }
 
     fn pic_asserted(&self) -> bool {
-        self.pic.is_some()
+        self.pic.get().is_some()
     }
 
     fn deadline(&self) -> u64 {
-        self.deadline
+        self.deadline.get()
     }
 
     fn wanted_elsewhere(&self) -> bool {
         false
     }
 
-    fn tick(&mut self, now: u64) {
-        self.ticks.push(now);
-        self.deadline = u64::MAX;
+    fn tick(&self, now: u64) {
+        self.ticks.borrow_mut().push(now);
+        self.deadline.set(u64::MAX);
     }
 
     fn stop(&self) -> Option<Stop> {
         self.stop
     }
 
-    fn report(&mut self, report: Report) {
-        self.reports.push(report);
+    fn report(&self, report: Report) {
+        self.reports.borrow_mut().push(report);
     }
 }
 
@@ -269,11 +270,11 @@ impl Bench {
         let world = FakeWorld {
             memory: FakeMemory(vec![0; 1 << 20].into()),
             mailbox: Mailbox::new(),
-            ports: BTreeMap::new(),
-            reports: Vec::new(),
-            deadline: u64::MAX,
-            ticks: Vec::new(),
-            pic: None,
+            ports: RefCell::default(),
+            reports: RefCell::default(),
+            deadline: Cell::new(u64::MAX),
+            ticks: RefCell::default(),
+            pic: Cell::new(None),
             stop: None,
         };
         Self { vcpu, cpu, world }
@@ -281,7 +282,7 @@ impl Bench {
 
     /// Runs until the vCPU leaves.
     pub(super) fn run(&mut self) -> Left {
-        self.vcpu.run(&mut self.cpu, &mut self.world, u64::MAX)
+        self.vcpu.run(&mut self.cpu, &self.world, u64::MAX)
     }
 
     /// Runs to the end of the script.

@@ -65,7 +65,7 @@ fn unknown_msr_faults_and_is_reported() {
         assert_eq!((entry.event, entry.error_code), (EventInfo::hardware_exception(Vector::GP, true), 0));
         assert_eq!(entry.rip, START, "a fault points at its instruction");
         let write = reason == ExitReason::WRMSR;
-        assert_eq!(bench.world.reports, [Report::UnknownMsr { msr: Msr(0x1234_5678), write }]);
+        assert_eq!(*bench.world.reports.borrow(), [Report::UnknownMsr { msr: Msr(0x1234_5678), write }]);
     }
 }
 
@@ -143,7 +143,7 @@ fn cr8_opens_the_way() {
 fn in_changes_what_it_should() {
     for (qualification, expected) in [(0x3f8_0008u64, 0x1122_3344_5566_77ab), (0x3f8_000b, 0x0000_0000_1234_56ab)] {
         let mut bench = Bench::new(0);
-        bench.world.ports.insert(0x3f8, 0x1234_56ab);
+        bench.world.ports.borrow_mut().insert(0x3f8, 0x1234_56ab);
         bench.cpu.exit(ExitReason::IO, move |vmcs, regs| {
             regs.set(Gpr::Rax, 0x1122_3344_5566_7788);
             vmcs.write(EXIT_QUALIFICATION, qualification);
