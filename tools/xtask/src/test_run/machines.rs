@@ -34,6 +34,12 @@ pub(super) fn run(case: &Case, bare_only: bool, built: &Built, dir: &Path) -> Ve
     if let (Some(limit), [bare, nestling]) = (case.most_ticks_of_bare, &runs[..]) {
         compare_ticks(&case.name, limit, bare, nestling)?;
     }
+    if let [bare, nestling] = &runs[..]
+        && case.expect.iter().any(|expect| matches!(expect, Expect::SameAsBare))
+    {
+        same_lines(&bare.console, &nestling.console)
+            .map_err(|why| describe(&format!("not as on the bare machine: {why}"), false, nestling, dir))?;
+    }
     Ok(())
 }
 
@@ -125,18 +131,20 @@ fn judge(case: &Case, run: &Run) -> Verdict {
             Expect::Sentence(text) if !run.outcome.reason.contains(text.as_str()) => {
                 return Err(format!("the reason lacks {text:?}: {}", run.outcome.reason));
             }
-            Expect::ConsoleIs(path) => same_lines(path, &run.console)?,
+            Expect::ConsoleIs(path) => {
+                let expected =
+                    std::fs::read(path).map_err(|error| format!("cannot read {}: {error}", path.display()))?;
+                same_lines(&text(&expected), &run.console)?;
+            }
             Expect::LinuxExercise => guest_linux::check_exercise(&run.console, case.spec.cpus)?,
-            Expect::Console(_) | Expect::Log(_) | Expect::Sentence(_) => {}
+            Expect::Console(_) | Expect::Log(_) | Expect::Sentence(_) | Expect::SameAsBare => {}
         }
     }
     Ok(())
 }
 
 /// Line by line: the first line that differs says more than that something does.
-fn same_lines(path: &Path, console: &str) -> Verdict {
-    let expected = std::fs::read(path).map_err(|error| format!("cannot read {}: {error}", path.display()))?;
-    let expected = text(&expected);
+fn same_lines(expected: &str, console: &str) -> Verdict {
     let (mut want, mut have) = (expected.lines(), console.lines());
     for number in 1.. {
         match (want.next(), have.next()) {
