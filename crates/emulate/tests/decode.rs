@@ -65,7 +65,7 @@ fn segment(register: iced_x86::Register) -> SegmentName {
         iced_x86::Register::DS => SegmentName::Ds,
         iced_x86::Register::FS => SegmentName::Fs,
         iced_x86::Register::GS => SegmentName::Gs,
-        other => panic!("{other:?} is no segment register"),
+        other => unreachable!("{other:?} is no segment register"),
     }
 }
 
@@ -150,7 +150,7 @@ fn agree(ours: &Instruction, theirs: &iced_x86::Instruction, bytes: &[u8]) {
             let mask = if matches!(ours.operation, Operation::Bit(_)) { 0xff } else { ours.width.mask() };
             assert_eq!(value & mask, theirs.immediate(n) & mask, "{what}");
         }
-        _ => panic!("{what}"),
+        _ => unreachable!("{what}"),
     }
 }
 
