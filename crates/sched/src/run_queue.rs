@@ -1,24 +1,18 @@
-//! Round robin over the vCPUs of one processor.
-//!
-//! How a vCPU is run, so that no wake is lost: [`RunQueue::next`] names it; it looks for events, then runs; when it finds
-//! nothing more to do, it halts. An event that comes after the look and before [`RunQueue::halt`] finds it
-//! [`State::Running`] and leaves a mark, which turns the halt into going to the end of the queue: it looks again.
+//! The run queue of one processor.
 
-use heapless::{Deque, Vec};
+use heapless::Vec;
 
-/// What a vCPU is doing.
+/// What a vCPU is up to, apart from whether it is the one on the processor.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub enum State {
-    /// It is the one that the processor runs.
-    Running,
-    /// It could run.
+    /// It could run, or is running.
     Ready,
-    /// It waits for an event: HLT.
+    /// It waits for an interrupt.
     Halted,
-    /// It waits to be started: after INIT (SDM 3A, 9.4.3 "MP Initialization Protocol Algorithm for MP Systems").
-    WaitingForSipi,
-    /// It never runs again.
+    /// It waits for a start-up IPI.
+    WaitsForSipi,
+    /// It never runs again; wakes do not reach it.
     Stopped,
 }
 
@@ -28,155 +22,168 @@ pub enum State {
 pub enum Decision {
     /// Run this vCPU.
     Run {
-        /// The vCPU.
+        /// Whom.
         vcpu: u16,
-        /// When to ask again at the latest; `u64::MAX` while no other vCPU is ready. Ask also after each wake.
+        /// Time, in TSC ticks, at which its slice is over; `u64::MAX` while nobody else is ready.
         until: u64,
     },
-    /// No vCPU can run until one is woken.
+    /// Nobody is ready: wait for a wake.
     Idle,
+    /// Nobody here will ever run again. So too for a queue to which nobody was added yet.
+    AllStopped,
 }
 
-/// Why a vCPU was not added.
+/// The queue has as many vCPUs as it can hold.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
-pub enum AddError {
-    /// The queue has its full number of vCPUs.
-    Full,
-    /// A vCPU with this number is there already.
-    Present,
-}
+pub struct Full;
 
-struct Member {
+#[derive(Debug)]
+struct Entry {
     vcpu: u16,
     state: State,
-    /// Woken since it was last chosen to run.
+}
+
+/// The vCPU that has the processor.
+#[derive(Clone, Copy, Debug)]
+struct Running {
+    vcpu: u16,
+    /// When it got it, in TSC ticks.
+    since: u64,
+    /// It was woken since then. What it was woken for may have come after it last looked, so it must not go to sleep.
     woken: bool,
 }
 
 /// The vCPUs of one processor, at most `N`.
+#[derive(Debug)]
 pub struct RunQueue<const N: usize> {
-    members: Vec<Member, N>,
-    /// Those that are [`State::Ready`], the next one first.
-    ready: Deque<u16, N>,
-    /// The one that is [`State::Running`], and the end of its slice.
-    running: Option<(u16, u64)>,
+    /// Those who are ready stand here in the order of their turns.
+    line: Vec<Entry, N>,
+    running: Option<Running>,
     slice: u64,
 }
 
 impl<const N: usize> RunQueue<N> {
-    /// An empty queue. `slice` is how long a vCPU runs while another one is ready.
+    /// A queue of nobody. `slice`, in TSC ticks and not 0, is how long a vCPU runs while others wait.
+    #[must_use]
     pub const fn new(slice: u64) -> Self {
-        Self { members: Vec::new(), ready: Deque::new(), running: None, slice }
+        Self { line: Vec::new(), running: None, slice }
     }
 
-    /// Adds a vCPU: ready, or waiting to be started.
-    pub fn add(&mut self, vcpu: u16, waits_for_sipi: bool) -> Result<(), AddError> {
-        if self.state(vcpu).is_some() {
-            return Err(AddError::Present);
+    /// Adds a vCPU at the end of the line. One that is already here stays as it is.
+    ///
+    /// # Errors
+    /// [`Full`] when `N` others are here.
+    pub fn add(&mut self, vcpu: u16, state: State) -> Result<(), Full> {
+        match self.position(vcpu) {
+            Some(_) => Ok(()),
+            None => self.line.push(Entry { vcpu, state }).map_err(|_| Full),
         }
-        let state = State::WaitingForSipi;
-        self.members.push(Member { vcpu, state, woken: false }).map_err(|_| AddError::Full)?;
-        if !waits_for_sipi {
-            self.start(vcpu);
-        }
-        Ok(())
     }
 
-    /// What `vcpu` is doing; `None` if it is not one of this queue's.
-    pub fn state(&self, vcpu: u16) -> Option<State> {
-        self.members.iter().find(|member| member.vcpu == vcpu).map(|member| member.state)
-    }
-
-    /// Who runs from `now` on. The running vCPU goes on until its slice is over and another one is ready.
+    /// What to do at time `now`, in TSC ticks.
+    ///
+    /// May also be asked while a vCPU runs of which nothing has been said yet, and must be when a wake made another
+    /// one ready: the answer is then the same vCPU and the end of its slice, or, when that has passed, another one.
     pub fn next(&mut self, now: u64) -> Decision {
-        if self.running.is_some_and(|(_, end)| now >= end) && !self.ready.is_empty() {
-            self.yield_now();
+        if let Some(running) = self.running {
+            let until = self.until(running);
+            if now < until {
+                return Decision::Run { vcpu: running.vcpu, until };
+            }
+            self.preempted(running.vcpu);
         }
-        if self.running.is_none() {
-            self.running = self.ready.pop_front().map(|vcpu| (vcpu, now.saturating_add(self.slice)));
+        if let Some(first) = self.line.iter().find(|entry| entry.state == State::Ready) {
+            let running = Running { vcpu: first.vcpu, since: now, woken: false };
+            self.running = Some(running);
+            Decision::Run { vcpu: running.vcpu, until: self.until(running) }
+        } else if self.line.iter().all(|entry| entry.state == State::Stopped) {
+            Decision::AllStopped
+        } else {
+            Decision::Idle
         }
-        let Some((vcpu, end)) = self.running else { return Decision::Idle };
-        if let Some(member) = self.member(vcpu) {
-            member.state = State::Running;
-            member.woken = false;
-        }
-        Decision::Run { vcpu, until: if self.ready.is_empty() { u64::MAX } else { end } }
     }
 
-    /// An event came for `vcpu`. Returns whether it was halted and is now ready: ask [`RunQueue::next`].
-    ///
-    /// One that waits for SIPI, is stopped or is not of this queue is left alone.
-    pub fn wake(&mut self, vcpu: u16) -> bool {
-        self.rouse(vcpu, State::Halted)
+    /// The running vCPU waits for an interrupt. If it was woken while it ran, it is ready instead. Of a vCPU that is not
+    /// running here, this says nothing.
+    pub fn halted(&mut self, vcpu: u16) {
+        self.left(vcpu, State::Halted);
     }
 
-    /// A start-up IPI came for `vcpu`. Returns whether it waited for it and is now ready: ask [`RunQueue::next`].
-    ///
-    /// One that is halted, stopped or not of this queue is left alone.
-    pub fn start(&mut self, vcpu: u16) -> bool {
-        self.rouse(vcpu, State::WaitingForSipi)
+    /// The running vCPU waits for a start-up IPI; otherwise as [`Self::halted`].
+    pub fn waits_for_sipi(&mut self, vcpu: u16) {
+        self.left(vcpu, State::WaitsForSipi);
     }
 
-    /// The running vCPU has nothing to do until an event comes. If one came since it was chosen, it stays ready.
-    pub fn halt(&mut self) {
-        self.leave(State::Halted);
+    /// The running vCPU has left the processor although it could go on: it goes to the end of the line, whatever is left
+    /// of its slice. Of a vCPU that is not running here, this says nothing.
+    pub fn preempted(&mut self, vcpu: u16) {
+        self.left(vcpu, State::Ready);
     }
 
-    /// The running vCPU waits to be started. If a wake or start came since it was chosen, it stays ready.
-    pub fn wait_for_sipi(&mut self) {
-        self.leave(State::WaitingForSipi);
-    }
-
-    /// The running vCPU gives the rest of its slice to the others.
-    pub fn yield_now(&mut self) {
-        self.leave(State::Ready);
-    }
-
-    /// `vcpu` never runs again, whatever it is doing.
-    pub fn stop(&mut self, vcpu: u16) {
-        if let Some(member) = self.member(vcpu) {
-            member.state = State::Stopped;
-        }
-        if self.running.is_some_and(|(running, _)| running == vcpu) {
+    /// The vCPU, running or not, never runs again.
+    pub fn stopped(&mut self, vcpu: u16) {
+        if self.running.is_some_and(|running| running.vcpu == vcpu) {
             self.running = None;
         }
-        self.ready.retain(|&ready| ready != vcpu);
+        if let Some(at) = self.position(vcpu) {
+            self.line[at].state = State::Stopped;
+        }
     }
 
-    fn member(&mut self, vcpu: u16) -> Option<&mut Member> {
-        self.members.iter_mut().find(|member| member.vcpu == vcpu)
-    }
-
-    /// Makes `vcpu` ready if it is `blocked`, and leaves the mark if it is running.
-    fn rouse(&mut self, vcpu: u16, blocked: State) -> bool {
-        match self.member(vcpu) {
-            Some(member) if member.state == blocked => self.enqueue(vcpu),
-            Some(member) => {
-                member.woken |= member.state == State::Running;
-                false
+    /// Something has happened that the vCPU must look at, whatever it is up to at the moment.
+    ///
+    /// `true` when that made it ready: the processor is then to ask [`Self::next`]. `false` when it was ready already and
+    /// will look when its turn comes, when it is running and is remembered as woken until it leaves the processor, when
+    /// it is stopped, and when it is not here.
+    pub fn wake(&mut self, vcpu: u16) -> bool {
+        if let Some(running) = self.running.as_mut().filter(|running| running.vcpu == vcpu) {
+            running.woken = true;
+            return false;
+        }
+        match self.position(vcpu) {
+            Some(at) if matches!(self.line[at].state, State::Halted | State::WaitsForSipi) => {
+                self.move_to_end(at, State::Ready);
+                true
             }
-            None => false,
+            _ => false,
         }
     }
 
-    /// The running vCPU stops running and is in `state` now, unless the mark says that it must look again.
-    fn leave(&mut self, state: State) {
-        let Some((vcpu, _)) = self.running.take() else { return };
-        match self.member(vcpu) {
-            Some(member) if state != State::Ready && !member.woken => member.state = state,
-            _ => {
-                self.enqueue(vcpu);
-            }
+    /// What `vcpu` is up to; `None` when it is not here.
+    #[must_use]
+    pub fn state(&self, vcpu: u16) -> Option<State> {
+        self.position(vcpu).map(|at| self.line[at].state)
+    }
+
+    /// The vCPU that has the processor.
+    #[must_use]
+    pub fn running(&self) -> Option<u16> {
+        self.running.map(|running| running.vcpu)
+    }
+
+    fn position(&self, vcpu: u16) -> Option<usize> {
+        self.line.iter().position(|entry| entry.vcpu == vcpu)
+    }
+
+    /// When the slice of the running vCPU is over.
+    fn until(&self, running: Running) -> u64 {
+        let others = self.line.iter().any(|entry| entry.vcpu != running.vcpu && entry.state == State::Ready);
+        if others { running.since.saturating_add(self.slice) } else { u64::MAX }
+    }
+
+    /// `vcpu`, if it is the running one, leaves the processor in `state`, or ready if it was woken.
+    fn left(&mut self, vcpu: u16, state: State) {
+        let Some(running) = self.running.take_if(|running| running.vcpu == vcpu) else { return };
+        let state = if running.woken { State::Ready } else { state };
+        if let Some(at) = self.position(vcpu) {
+            self.move_to_end(at, state);
         }
     }
 
-    /// Puts `vcpu` at the end of the queue. There is room: each of the at most `N` members is in it at most once.
-    fn enqueue(&mut self, vcpu: u16) -> bool {
-        let queued = self.ready.push_back(vcpu).is_ok();
-        if let Some(member) = self.member(vcpu) {
-            member.state = State::Ready;
-        }
-        queued
+    /// Moves the vCPU at `at` to the end of the line.
+    fn move_to_end(&mut self, at: usize, state: State) {
+        self.line[at].state = state;
+        self.line[at..].rotate_left(1);
     }
 }
