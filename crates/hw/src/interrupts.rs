@@ -103,6 +103,7 @@ impl fmt::Display for Exception<'_> {
             3 => "breakpoint",
             6 => "invalid opcode",
             7 => "device not available: L0 touched floating-point state",
+            8 if stacks::is_guard(control::cr2()) => "stack overflow: no room to report a page fault in a guard page",
             8 => "double fault",
             11 => "segment not present",
             12 => "stack-segment fault",

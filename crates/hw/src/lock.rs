@@ -9,7 +9,13 @@ use core::sync::atomic::{AtomicU32, Ordering};
 
 use crate::percpu;
 
-const FREE: u32 = u32::MAX;
+/// Nobody's. Zero, so that a lock around zeros takes no room in the image; an owner is its processor's number plus one.
+const FREE: u32 = 0;
+
+#[inline(always)]
+fn me() -> u32 {
+    percpu::number() + 1
+}
 
 /// A value that one processor at a time can reach.
 pub struct Lock<T> {
@@ -36,7 +42,7 @@ impl<T> Lock<T> {
             if let Some(guard) = self.try_lock() {
                 return guard;
             }
-            if self.owner.load(Ordering::Relaxed) == percpu::number() {
+            if self.owner.load(Ordering::Relaxed) == me() {
                 taken_twice();
             }
             core::hint::spin_loop();
@@ -47,7 +53,7 @@ impl<T> Lock<T> {
     #[inline]
     pub fn try_lock(&self) -> Option<Guard<'_, T>> {
         self.owner
-            .compare_exchange(FREE, percpu::number(), Ordering::Acquire, Ordering::Relaxed)
+            .compare_exchange(FREE, me(), Ordering::Acquire, Ordering::Relaxed)
             .is_ok()
             .then(|| Guard { lock: self })
     }

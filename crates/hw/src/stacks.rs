@@ -7,7 +7,7 @@
 use arch::PAGE_SIZE;
 
 use crate::frames::Frames;
-use crate::layout::STACKS;
+use crate::layout::{self, MAX_PROCESSORS, STACKS};
 use crate::paging::{OutOfFrames, PageTables, Use};
 
 const SLOT: u64 = 64 << 10;
@@ -62,14 +62,20 @@ impl Stacks {
     }
 }
 
-/// Whether `linear` lies in a guard page of some processor's stacks: what a page fault on an overflow hits.
+/// Whether `linear` lies in a guard page: what an access beyond the end of a stack hits.
 #[must_use]
 pub fn is_guard(linear: u64) -> bool {
-    let Some(offset) = linear.checked_sub(STACKS) else { return false };
+    let boot_guard = layout::boot_stack_guard_address().0;
+    if (boot_guard..boot_guard + PAGE_SIZE).contains(&linear) {
+        return true;
+    }
+    let Some(offset) = linear.checked_sub(STACKS).filter(|offset| *offset < SLOT * MAX_PROCESSORS as u64) else {
+        return false;
+    };
     let mut guard = 0;
     [MAIN, NMI, FATAL, FATAL].iter().any(|bytes| {
         let hit = (guard..guard + PAGE_SIZE).contains(&(offset % SLOT));
         guard += PAGE_SIZE + bytes;
-        hit && offset < SLOT * crate::layout::MAX_PROCESSORS as u64
+        hit
     })
 }
