@@ -83,7 +83,7 @@ fn prepare(case: &Case, bare: bool, built: &Built, dir: &Path) -> Result<Spec> {
             Some(path)
         }
         Kernel::Linux(_) => Some(guest_packages::kernel()?),
-        Kernel::Xen => Some(guest_packages::xen().folder()?.join("xen")),
+        Kernel::Xen(_) => Some(guest_packages::xen().folder()?.join("xen")),
         Kernel::Made(make) => {
             let path = dir.join("kernel");
             let bytes = match make {
@@ -100,6 +100,12 @@ fn prepare(case: &Case, bare: bool, built: &Built, dir: &Path) -> Result<Spec> {
         places::write(&path, guest_linux::initramfs(init)?)?;
         spec.initrd = Some(path);
         spec.cmdline = guest_linux::CMDLINE.to_owned();
+    }
+    if let Kernel::Xen(init) = &case.kernel {
+        let initramfs = dir.join("initramfs.cpio");
+        places::write(&initramfs, guest_linux::initramfs(init)?)?;
+        spec.modules.push(format!("{} console=hvc0 quiet", guest_packages::kernel()?.display()));
+        spec.modules.push(initramfs.display().to_string());
     }
     for (name, bytes, arguments) in &case.modules {
         let path = dir.join(name);
