@@ -1,7 +1,7 @@
 //! Bochs as the machine: its configuration, and what its log tells about the end of a run.
 
 use crate::setup::bochs::Bochs;
-use anyhow::Result;
+use anyhow::{Context, Result};
 use std::path::Path;
 use std::process::Command;
 
@@ -16,16 +16,25 @@ pub(crate) struct Machine<'a> {
     /// Whether MSRs that Bochs does not know read as zero instead of raising #GP as on a real processor. A Linux that
     /// runs on Bochs itself needs that: it reads IA32_MISC_ENABLE, which Bochs lacks, before it can take a fault.
     pub(crate) lenient_msrs: bool,
+    /// Whether the firmware locks VMX off, as some PCs' firmware does.
+    pub(crate) vmx_locked_off: bool,
 }
 
 /// Bochs keeps at most this much guest memory in its own: more makes version 3.0 fail at start.
 const HOST_MEMORY_LIMIT: u32 = 2048;
+
+/// The changed firmware in a run's folder.
+const LOCKING_BIOS: &str = "bios";
 
 /// Writes the configuration into `dir` and returns the command that starts the machine there. The CD is `dir/iso`;
 /// the serial ports go to the files `com1` and `com2`, Bochs's own log to its standard error.
 pub(crate) fn command(machine: &Machine<'_>, dir: &Path) -> Result<Command> {
     crate::places::write(&dir.join("bochsrc"), bochsrc(machine))?;
     let bochs = Bochs::installed()?;
+    if machine.vmx_locked_off {
+        let bios = crate::places::read(&bochs.share().join("BIOS-bochs-latest"))?;
+        crate::places::write(&dir.join(LOCKING_BIOS), lock_vmx_off(&bios)?)?;
+    }
     // setpriv: if xtask is killed, its machines go with it.
     let mut command = Command::new("setpriv");
     command.args(["--pdeathsig", "KILL"]).args(bochs.command_line()).args(["-q", "-f", "bochsrc"]);
@@ -33,8 +42,23 @@ pub(crate) fn command(machine: &Machine<'_>, dir: &Path) -> Result<Command> {
     Ok(command)
 }
 
+/// Bochs's firmware, changed so that it sets bit 0 (lock) of IA32_FEATURE_CONTROL alone, not bit 2 (VMXON allowed) too.
+fn lock_vmx_off(bios: &[u8]) -> Result<Vec<u8>> {
+    // mov ecx, 0x3a; rdmsr; or eax, 5; wrmsr: once in 32-bit code, once in 16-bit code with operand-size prefixes.
+    const CODE_32: &[u8] = &[0x3A, 0, 0, 0, 0x0F, 0x32, 0x83, 0xC8, 5, 0x0F, 0x30];
+    const CODE_16: &[u8] = &[0x3A, 0, 0, 0, 0x0F, 0x32, 0x66, 0x83, 0xC8, 5, 0x0F, 0x30];
+    let mut bios = bios.to_vec();
+    for code in [CODE_32, CODE_16] {
+        let at = bios.windows(code.len()).position(|window| window == code);
+        let at = at.context("Bochs's firmware does not write IA32_FEATURE_CONTROL as it used to")?;
+        bios[at + code.len() - 3] = 1;
+    }
+    Ok(bios)
+}
+
 fn bochsrc(machine: &Machine<'_>) -> String {
-    let Machine { cpu_model, cpus, memory, lenient_msrs } = machine;
+    let Machine { cpu_model, cpus, memory, lenient_msrs, vmx_locked_off } = machine;
+    let bios = if *vmx_locked_off { LOCKING_BIOS } else { "$BXSHARE/BIOS-bochs-latest" };
     let ignore_bad_msrs = u8::from(*lenient_msrs);
     let host = memory.min(&HOST_MEMORY_LIMIT);
     // sync=none with a fixed start time makes a run repeat exactly: one instruction is one tick, on any host.
@@ -44,7 +68,7 @@ fn bochsrc(machine: &Machine<'_>) -> String {
         "config_interface: textconfig\n\
          display_library: rfb, options=\"timeout=0\"\n\
          memory: guest={memory}, host={host}\n\
-         romimage: file=$BXSHARE/BIOS-bochs-latest\n\
+         romimage: file={bios}\n\
          vgaromimage: file=$BXSHARE/VGABIOS-lgpl-latest\n\
          ata0: enabled=1, ioaddr1=0x1f0, ioaddr2=0x3f0, irq=14\n\
          ata0-master: type=cdrom, path=iso, status=inserted\n\

@@ -14,17 +14,13 @@ pub(crate) struct Payload {
 }
 
 /// What GRUB is to do: its commands, and the files they name.
+#[derive(Default)]
 pub(crate) struct Menu {
     commands: Vec<String>,
     files: Vec<Payload>,
 }
 
 impl Menu {
-    /// A menu entry that begins with these commands.
-    pub(crate) fn new(commands: &[String]) -> Self {
-        Menu { commands: commands.to_vec(), files: Vec::new() }
-    }
-
     /// Loads a file with a GRUB command such as `multiboot2` or `initrd`, and passes words after its name.
     pub(crate) fn load(&mut self, command: &str, at: &str, bytes: Vec<u8>, words: &[&str]) {
         let words: Vec<String> = words.iter().map(|word| quote(word)).collect();
@@ -54,7 +50,7 @@ impl Menu {
         // Of GRUB's modules only those that its script and a CD need: 1 MB instead of 22.
         Tool::new("grub-mkrescue")
             .args(["--locales=", "--fonts=", "--themes="])
-            .arg("--install-modules=multiboot multiboot2 normal iso9660 search search_fs_file configfile serial linux wrmsr")
+            .arg("--install-modules=multiboot multiboot2 normal iso9660 search search_fs_file configfile serial linux")
             .args(["-d".as_ref(), Path::new("/usr/lib/grub/i386-pc").as_os_str()])
             .args(["-o".as_ref(), iso.as_os_str(), tree.as_os_str()])
             .output()

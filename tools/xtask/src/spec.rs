@@ -48,10 +48,8 @@ pub(crate) struct Spec {
     pub(crate) machine_memory: Option<u32>,
     /// On the bare machine, unknown MSRs read as zero; see [`bochs::Machine`]. A bzImage gets that unasked.
     pub(crate) lenient_msrs: bool,
-    /// More words for Nestling's own command line, for tests.
-    pub(crate) image_options: Vec<String>,
-    /// GRUB commands that a test wants before it loads anything.
-    pub(crate) before_boot: Vec<String>,
+    /// The firmware of a test's machine locks VMX off.
+    pub(crate) vmx_locked_off: bool,
     pub(crate) timeout: Option<Duration>,
 }
 
@@ -71,8 +69,7 @@ impl Spec {
             pcpus: None,
             machine_memory: None,
             lenient_msrs: false,
-            image_options: Vec::new(),
-            before_boot: Vec::new(),
+            vmx_locked_off: false,
             timeout: None,
         }
     }
@@ -158,7 +155,10 @@ impl Spec {
             );
         }
         match self.board.emulator {
-            Emulator::Bochs => bochs::command(&bochs::Machine { cpu_model: model, cpus, memory, lenient_msrs }, dir),
+            Emulator::Bochs => bochs::command(
+                &bochs::Machine { cpu_model: model, cpus, memory, lenient_msrs, vmx_locked_off: self.vmx_locked_off },
+                dir,
+            ),
             Emulator::Qemu => Ok(qemu(model, cpus, memory, dir)),
             Emulator::None => bail!("{} is a real machine", self.board.name),
         }
@@ -166,7 +166,7 @@ impl Spec {
 
     /// GRUB loads the guest itself.
     fn bare_menu(&self, built: &Built) -> Result<(Menu, Kind)> {
-        let mut menu = Menu::new(&self.before_boot);
+        let mut menu = Menu::default();
         let demo = built.guest("demo");
         let (path, name) = match &self.kernel {
             Some(path) => (path.clone(), path.display().to_string()),
@@ -205,15 +205,14 @@ impl Spec {
     /// GRUB loads Nestling, and everything of the guest as modules.
     fn nestling_menu(&self, built: &Built) -> Result<Menu> {
         let pcpus = self.pcpus.unwrap_or(self.cpus);
-        let mut words = vec![
+        let words = [
             format!("console={}", self.board.console.name()),
             format!("log={}", self.board.log.name()),
             format!("end={}", self.board.end.name()),
             format!("pcpus={pcpus}"),
         ];
-        words.extend(self.image_options.iter().cloned());
         let words: Vec<&str> = words.iter().map(String::as_str).collect();
-        let mut menu = Menu::new(&self.before_boot);
+        let mut menu = Menu::default();
         menu.load("multiboot2", "boot/nestling", places::read(&built.image()?)?, &words);
         for (name, path) in self.boot_modules() {
             menu.load("module2", &format!("guest/{name}"), places::read(path)?, &[&name]);

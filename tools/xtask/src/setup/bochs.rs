@@ -30,9 +30,14 @@ impl Bochs {
         vec![lib.join("ld-linux-x86-64.so.2"), "--library-path".into(), lib, self.root.join("usr/bin/bochs-bin")]
     }
 
+    /// The folder with its firmware.
+    pub(crate) fn share(&self) -> PathBuf {
+        self.root.join("usr/share/bochs")
+    }
+
     /// The environment it needs.
     pub(crate) fn environment(&self) -> [(&'static str, PathBuf); 2] {
-        [("BXSHARE", self.root.join("usr/share/bochs")), ("LTDL_LIBRARY_PATH", self.libraries().join("bochs/plugins"))]
+        [("BXSHARE", self.share()), ("LTDL_LIBRARY_PATH", self.libraries().join("bochs/plugins"))]
     }
 
     fn libraries(&self) -> PathBuf {

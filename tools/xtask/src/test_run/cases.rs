@@ -289,16 +289,16 @@ fn refusals() -> Result<Vec<Case>> {
     older.spec.cpu_model = Some("core2_penryn_t9600".to_owned());
     cases.push(older);
     let mut locked = Case::new("refusal-vmx-locked-off", board::DEFAULT, hello(), 60)?.refused("firmware");
-    // IA32_FEATURE_CONTROL: the lock bit without the bit that allows VMXON, as firmware leaves it.
-    locked.spec.before_boot = vec!["wrmsr 0x3a 1".to_owned()];
+    locked.spec.vmx_locked_off = true;
     cases.push(locked);
     let mut small = Case::new("refusal-too-little-memory", board::DEFAULT, hello(), 60)?.refused("memory");
     small.spec.machine_memory = Some(128);
     cases.push(small);
     let mut initrd =
         Case::new("refusal-initrd-does-not-fit", board::DEFAULT, Kernel::Linux(INIT_BOOT), 60)?.refused("initrd");
-    initrd.initrd_size = Some(80 << 20);
-    initrd.spec.memory = 64;
+    // The kernel takes 72 MiB of the 96.
+    initrd.initrd_size = Some(40 << 20);
+    initrd.spec.memory = 96;
     cases.push(initrd);
     Ok(cases)
 }

@@ -74,15 +74,3 @@ fn crates(root: &Path) -> Result<Vec<Crate>> {
     crates.sort_by(|a, b| a.name.cmp(&b.name));
     Ok(crates)
 }
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    /// The repository keeps its own rules; CI runs this with the host tests.
-    #[test]
-    fn the_repository_is_tidy() {
-        let (errors, _) = check(&places::workspace()).unwrap();
-        assert!(errors.is_empty(), "{}", errors.join("\n"));
-    }
-}
