@@ -11,7 +11,7 @@ pub enum Done {
     /// The instruction is complete and RIP is behind it.
     Complete,
     /// Some iterations of an instruction with REP are done; RIP is still at it, and the guest can be interrupted here, or
-    /// simply go on.
+    /// simply go on. With RFLAGS.TF set it was one iteration, and the caller owes the trap after it.
     Repeating,
 }
 
