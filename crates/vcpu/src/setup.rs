@@ -12,7 +12,7 @@ use crate::control_registers::{CR0_OWNED, cr4_offered, cr4_owned};
 use crate::counters::Counters;
 use crate::cpu::Cpu;
 use crate::cpuid::{ControlledFeatures, CpuidTable, Topology};
-use crate::exits::INTERCEPTED_EXCEPTIONS;
+use crate::exits::{INTERCEPTED_EXCEPTIONS, MISC_ENABLE_RESET};
 use crate::mtrr::Mtrrs;
 use crate::state::{Activity, Vcpu};
 
@@ -151,6 +151,7 @@ impl Vcpu {
             tsc_adjust: 0,
             xcr0: 1,
             cr4_offered: cr4_offered(&cpuid) & Cr4::from_bits_retain(machine.cr4.fixed1),
+            misc_enable: MISC_ENABLE_RESET,
             mcg_status: 0,
             deadline: u64::MAX,
             slice_end: u64::MAX,

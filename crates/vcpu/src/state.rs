@@ -71,6 +71,8 @@ pub struct Vcpu {
     pub(crate) xcr0: u64,
     /// CR4 bits the guest may set.
     pub(crate) cr4_offered: arch::control::Cr4,
+    /// IA32_MISC_ENABLE.
+    pub(crate) misc_enable: u64,
     /// MCG_STATUS as the guest left it.
     pub(crate) mcg_status: u64,
     /// Machine TSC at which this vCPU's own timer wants attention; `u64::MAX` for never.

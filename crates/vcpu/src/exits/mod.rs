@@ -9,6 +9,7 @@ mod msr;
 mod port;
 
 pub(crate) use exception::INTERCEPTED as INTERCEPTED_EXCEPTIONS;
+pub(crate) use msr::MISC_ENABLE_RESET;
 use vmcs::Exit;
 
 use crate::cpu::Cpu;

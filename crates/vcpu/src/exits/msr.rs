@@ -15,8 +15,13 @@ use crate::world::{Report, World};
 const MCG_CAP: u64 = 0;
 
 /// Registers that only inform, read from the machine where it has them.
-const INFORMATIVE: [Msr; 5] =
-    [Msr::PLATFORM_ID, Msr::BIOS_SIGN_ID, Msr::PLATFORM_INFO, Msr::PERF_STATUS, Msr::MISC_ENABLE];
+const INFORMATIVE: [Msr; 4] = [Msr::PLATFORM_ID, Msr::BIOS_SIGN_ID, Msr::PLATFORM_INFO, Msr::PERF_STATUS];
+
+/// IA32_MISC_ENABLE as L1 finds it: fast strings on (bit 0), neither branch trace storage (bit 11) nor event-based sampling
+/// (bit 12). Kernels read it without a fault handler, before they have one, so it is there on every machine.
+pub(crate) const MISC_ENABLE_RESET: u64 = 1 << 0 | 1 << 11 | 1 << 12;
+/// Its bits that say what is unavailable: read-only.
+const MISC_ENABLE_FIXED: u64 = 1 << 11 | 1 << 12;
 
 #[inline]
 pub(super) fn read<C: Cpu, W: World>(vcpu: &mut Vcpu, cpu: &mut C, world: &W) -> Next {
@@ -54,6 +59,7 @@ fn read_value(vcpu: &mut Vcpu, cpu: &mut impl Cpu, msr: Msr) -> Result<u64, Faul
     match msr {
         Msr::APIC_BASE | Msr::TSC_DEADLINE | Msr(0x800..=0x8ff) => vcpu.apic.read_msr(msr, now),
         Msr::TSC_ADJUST => Ok(vcpu.tsc_adjust),
+        Msr::MISC_ENABLE => Ok(vcpu.misc_enable),
         Msr::MCG_CAP => Ok(MCG_CAP),
         Msr::MCG_STATUS => Ok(vcpu.mcg_status),
         Msr::P5_MC_ADDR | Msr::P5_MC_TYPE => Ok(0),
@@ -93,7 +99,11 @@ fn write_value<C: Cpu, W: World>(
         Msr::BIOS_SIGN_ID if cpu.machine_msr(msr).is_some() => Ok(()),
         // No supervisor state component is offered.
         Msr::XSS if value == 0 && vcpu.cpuid.lookup(0xd, 1).0.eax & 8 != 0 => Ok(()),
-        Msr::MISC_ENABLE if cpu.machine_msr(msr) == Some(value) => Ok(()),
+        // Fast strings are a hint; nothing else can be switched.
+        Msr::MISC_ENABLE if value & !MISC_ENABLE_RESET == 0 => {
+            vcpu.misc_enable = value | MISC_ENABLE_FIXED;
+            Ok(())
+        }
         _ => vcpu.mtrrs.write(msr, value).unwrap_or(Err(Fault::Gp(0))),
     }
 }
