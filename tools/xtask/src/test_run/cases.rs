@@ -169,12 +169,10 @@ fn twins() -> Result<Vec<Case>> {
         case.expect.extend([Expect::ConsoleIs(path), Expect::SameAsBare]);
         cases.push(case);
     }
-    // Processors without x2APIC or APICv: some lines are missing, and the bare machine says which.
-    for (board, short, guests) in [
-        (HASWELL, "haswell", &["hello", "timers", "machine"][..]),
-        // `machine` expects what Sandy Bridge lacks, such as TSC_ADJUST.
-        (SANDY_BRIDGE, "sandy-bridge", &["hello", "timers"]),
-    ] {
+    // Other processors: some lines differ, and the bare machine says which.
+    for (board, short, guests) in
+        [(HASWELL, "haswell", &["hello", "timers", "machine"][..]), (SANDY_BRIDGE, "sandy-bridge", &["hello"])]
+    {
         for guest in guests {
             let mut case = Case::new(&format!("{guest}-1-{short}"), board, Kernel::Ours(guest), 120)?;
             case.world = World::Both;
@@ -182,6 +180,11 @@ fn twins() -> Result<Vec<Case>> {
             cases.push(case);
         }
     }
+    // Sandy Bridge of Bochs has no x2APIC; Nestling's guests have one everywhere, so here the file alone is the measure.
+    let mut timers = Case::new("timers-1-sandy-bridge", SANDY_BRIDGE, Kernel::Ours("timers"), 120)?;
+    let path = places::workspace().join("crates/guests/src/bin/timers.expected");
+    timers.expect.push(Expect::ConsoleIs(path));
+    cases.push(timers);
     Ok(cases)
 }
 
