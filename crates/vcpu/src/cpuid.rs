@@ -188,7 +188,7 @@ impl CpuidTable {
     }
 
     /// The answer for `leaf` and `subleaf`, and what must be patched in it.
-    #[inline]
+    #[inline(always)]
     pub fn lookup(&self, leaf: u32, subleaf: u32) -> (CpuidResult, Patch) {
         let zero = CpuidResult::default();
         let answer = match leaf {

@@ -18,7 +18,7 @@ const DR6_SINGLE_STEP: u64 = 1 << 14;
 ///
 /// Ends blocking by STI and MOV SS, and raises the single-step trap that a completed instruction owes when RFLAGS.TF
 /// is set (SDM 3B 18.3.1.4 "Single-Step Exception Condition").
-#[inline]
+#[inline(always)]
 pub(crate) fn skip_instruction(vcpu: &mut Vcpu, cpu: &mut impl Cpu) -> Next {
     let length = cpu.vmcs().read(VM_EXIT_INSTRUCTION_LEN);
     let from = cpu.vmcs().read(GUEST_RIP);
@@ -26,7 +26,7 @@ pub(crate) fn skip_instruction(vcpu: &mut Vcpu, cpu: &mut impl Cpu) -> Next {
 }
 
 /// The same for an instruction that the emulator has executed and that ends at `to`.
-#[inline]
+#[inline(always)]
 pub(crate) fn finish_at(vcpu: &mut Vcpu, cpu: &mut impl Cpu, from: u64, to: u64) -> Next {
     let to = if (from ^ to) >> 31 == 0 { to } else { wrapped(cpu, to) };
     cpu.vmcs().write(GUEST_RIP, to);

@@ -251,8 +251,15 @@ impl Exit {
     /// an exit that has nothing more to tell costs one VMREAD.
     #[inline]
     pub fn read(vmcs: &impl Access) -> Self {
+        Self::decode(ExitReason::read(vmcs), vmcs)
+    }
+
+    /// Decodes the exit that just happened, for `reason`, which was read from the same VMCS: for a caller that tells the
+    /// most frequent reasons apart before it looks further.
+    #[inline]
+    pub fn decode(reason: ExitReason, vmcs: &impl Access) -> Self {
         let qualification = || vmcs.read(fields::EXIT_QUALIFICATION);
-        match ExitReason::read(vmcs) {
+        match reason {
             ExitReason::EXCEPTION_OR_NMI => Self::ExceptionOrNmi(ExceptionExit::read(vmcs)),
             ExitReason::EXTERNAL_INTERRUPT => {
                 let info = EventInfo(vmcs.read(fields::VM_EXIT_INTERRUPTION_INFO));

@@ -12,7 +12,7 @@ use crate::exits::Next;
 use crate::skip::skip_instruction;
 use crate::state::Vcpu;
 
-#[inline]
+#[inline(always)]
 pub(super) fn handle(vcpu: &mut Vcpu, cpu: &mut impl Cpu) -> Next {
     let (mut answer, patch) = vcpu.cpuid.lookup(vcpu.regs.eax(), vcpu.regs.ecx());
     match patch {

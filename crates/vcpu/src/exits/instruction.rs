@@ -13,7 +13,7 @@ use crate::state::{Activity, Vcpu};
 const NO_SUCH_HYPERCALL: u64 = 0u64.wrapping_sub(1000);
 
 /// VMCALL is announced by the hypervisor bit and leaf of CPUID; no hypercall is defined.
-#[inline]
+#[inline(always)]
 pub(super) fn vmcall(vcpu: &mut Vcpu, cpu: &mut impl Cpu) -> Next {
     vcpu.regs.set(Gpr::Rax, NO_SUCH_HYPERCALL);
     skip_instruction(vcpu, cpu)
