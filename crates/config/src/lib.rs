@@ -31,6 +31,6 @@ mod write;
 mod tests;
 
 pub use error::{ConfigError, ErrorKind};
-pub use options::{End, ImageOptions, OptionsError, SerialPort};
+pub use options::{End, ImageOptions, OptionsError, SelfTest, SerialPort};
 pub use protocol::{CONFIG_MODULE, END_OF_RUN, STATUS_REFUSED, STATUS_TIMEOUT};
 pub use vm::{Config, ModuleEntry, Vm};

@@ -14,13 +14,21 @@ pub struct ImageOptions {
     pub log: Option<SerialPort>,
     /// `end=bochs|acpi|reset|halt`: what the image does with the machine when the run has ended.
     pub end: End,
+    /// `selftest=entry|panic`: fail in this way, to show what the log then says.
+    pub self_test: Option<SelfTest>,
     /// `pcpus=N`: use at most so many processors of the machine; at least 1.
     pub pcpus: Option<u32>,
 }
 
 impl Default for ImageOptions {
     fn default() -> Self {
-        Self { console: Some(SerialPort::Com1), log: Some(SerialPort::Com2), end: End::Acpi, pcpus: None }
+        Self {
+            console: Some(SerialPort::Com1),
+            log: Some(SerialPort::Com2),
+            end: End::Acpi,
+            self_test: None,
+            pcpus: None,
+        }
     }
 }
 
@@ -48,6 +56,16 @@ impl SerialPort {
             Self::Com4 => 0x2e8,
         }
     }
+}
+
+/// A failure on purpose.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
+pub enum SelfTest {
+    /// The first VM entry breaks a rule of the manual.
+    Entry,
+    /// L0 panics while a guest's VMCS is current.
+    Panic,
 }
 
 /// What the image does with the machine at the end.
@@ -98,8 +116,9 @@ impl ImageOptions {
                 Some(("console", value)) => port(value).map(|port| options.console = port),
                 Some(("log", value)) => port(value).map(|port| options.log = port),
                 Some(("end", value)) => end(value).map(|end| options.end = end),
+                Some(("selftest", value)) => self_test(value).map(|test| options.self_test = Some(test)),
                 Some(("pcpus", value)) => pcpus(value).map(|count| options.pcpus = Some(count)),
-                _ => Err("console=, log=, end= or pcpus="),
+                _ => Err("console=, log=, end=, pcpus= or selftest="),
             };
             result.map_err(|expected| OptionsError { word: cut(word), expected })?;
         }
@@ -128,6 +147,14 @@ fn end(value: &str) -> Result<End, &'static str> {
     }
 }
 
+fn self_test(value: &str) -> Result<SelfTest, &'static str> {
+    match value {
+        "entry" => Ok(SelfTest::Entry),
+        "panic" => Ok(SelfTest::Panic),
+        _ => Err("selftest=entry or panic"),
+    }
+}
+
 fn pcpus(value: &str) -> Result<u32, &'static str> {
     value.parse().ok().filter(|count| *count > 0).ok_or("pcpus= and a number from 1 on")
 }
@@ -152,8 +179,16 @@ mod tests {
     /// Each option, the image's name before them as QEMU and multiboot1 loaders put it, and the last word winning.
     #[test]
     fn options() {
-        let parsed = ImageOptions::parse("out/nestling.elf console=none log=com1 end=halt pcpus=3 end=bochs").unwrap();
-        let expected = ImageOptions { console: None, log: Some(SerialPort::Com1), end: End::Bochs, pcpus: Some(3) };
+        let parsed =
+            ImageOptions::parse("out/nestling.elf console=none log=com1 end=halt selftest=entry pcpus=3 end=bochs")
+                .unwrap();
+        let expected = ImageOptions {
+            console: None,
+            log: Some(SerialPort::Com1),
+            end: End::Bochs,
+            self_test: Some(SelfTest::Entry),
+            pcpus: Some(3),
+        };
         assert_eq!(parsed, expected);
         assert_eq!(ImageOptions::parse(" "), Ok(ImageOptions::default()));
     }
@@ -167,6 +202,7 @@ mod tests {
             ("pcpus=0", "pcpus=0"),
             ("pcpus=-1", "pcpus=-1"),
             ("verbose=1", "verbose=1"),
+            ("selftest=all", "selftest=all"),
             ("image quiet", "quiet"),
         ] {
             let error = ImageOptions::parse(line).unwrap_err();

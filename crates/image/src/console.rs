@@ -99,7 +99,8 @@ impl Lines {
         }
         loop {
             if self.log.as_mut().is_some_and(|log| !log.ready()) {
-                let empty = !self.within_frame && !(0..MAX_PROCESSORS).any(|n| log::ring(n).is_some_and(log::Ring::has_bytes));
+                let empty =
+                    !self.within_frame && !(0..MAX_PROCESSORS).any(|n| log::ring(n).is_some_and(log::Ring::has_bytes));
                 return done && empty;
             }
             let Some(byte) = self.next() else { return done };
@@ -131,7 +132,9 @@ fn report_lost() {
         let Some(ring) = log::ring(number) else { continue };
         match ring.take_lost() {
             0 => {}
-            lost => defmt::warn!("{=u32} log messages of processor {=usize} were lost: its buffer was full", lost, number),
+            lost => {
+                defmt::warn!("{=u32} log messages of processor {=usize} were lost: its buffer was full", lost, number)
+            }
         }
     }
 }
@@ -164,12 +167,6 @@ fn put_as_message(byte: u8) {
         defmt::println!("L1: {=str}", l1.line.as_str());
         l1.line.clear();
     }
-}
-
-/// A byte that a user typed for L1.
-pub(crate) fn take() -> Option<u8> {
-    let mut lines = LINES.try_lock()?;
-    if SHARED.load(Ordering::Relaxed) { lines.log.as_mut()?.try_get() } else { lines.console.as_mut()?.try_get() }
 }
 
 /// Sends everything and waits until it has left the machine; gives up on a line that stands still for a second.

@@ -2,14 +2,14 @@
 
 use core::fmt::Write as _;
 
-use arch::{GuestMemory as _, GuestPhys, HostPhys, Msr, PAGE_SIZE};
-use config::Vm as Description;
+use arch::{GuestPhys, PAGE_SIZE};
+use config::{SelfTest, Vm as Description};
 use devices::{Platform, PlatformConfig};
-use ept::{Ept, MemoryType, PageSize, Permissions};
+use ept::{Ept, Invalidation, MemoryType, PageSize, Permissions};
 use heapless::String;
 use hw::frames::FRAMES;
 use hw::physmem::{self, Shared};
-use loader::e820::{EXTENDED_START, GIB, MIB, VIDEO_START};
+use loader::e820::{GIB, MIB, VIDEO_START};
 use loader::{EntryState, Images, MemoryLayout, ModuleImage};
 use vcpu::{Controls, FlatStart, Pages};
 use vlapic::Frequencies;
@@ -38,6 +38,8 @@ pub struct Guest {
     pub frequencies: Frequencies,
     /// Bytes of its EPT.
     pub table_bytes: u64,
+    /// A failure on purpose.
+    pub self_test: Option<SelfTest>,
     /// The processors that share its vCPUs: numbers 0 up to this.
     pub processors: u32,
 }
@@ -58,7 +60,9 @@ pub fn make(
     log_controls(&controls);
     let cpus = description.cpus as usize;
     if cpus > MAX_VCPUS {
-        return Err(sentence(format_args!("the guest has {cpus} processors and Nestling gives at most {MAX_VCPUS}: give it fewer")));
+        return Err(sentence(format_args!(
+            "the guest has {cpus} processors and Nestling gives at most {MAX_VCPUS}: give it fewer"
+        )));
     }
     let layout = MemoryLayout::new(u64::from(description.memory_mib) * MIB, description.cpus);
     let (memory, ept, tables) = make_memory(&layout, &machine)?;
@@ -90,7 +94,17 @@ pub fn make(
     };
     // The APIC timer of the machine counts at the bus frequency; L1 gets the same, as far as CPUID tells, else the TSC's.
     let frequencies = Frequencies { tsc_hz, bus_hz: tsc_hz };
-    Ok(Guest { vm, start: flat_start(&entry), pages, controls, machine, frequencies, table_bytes: tables.taken() * PAGE_SIZE, processors: 1 })
+    Ok(Guest {
+        vm,
+        start: flat_start(&entry),
+        pages,
+        controls,
+        machine,
+        frequencies,
+        table_bytes: tables.taken() * PAGE_SIZE,
+        processors: 1,
+        self_test: None,
+    })
 }
 
 /// RAM for the guest, and the EPT that maps it with the largest pages there are.
@@ -123,8 +137,11 @@ fn make_memory(layout: &MemoryLayout, machine: &Capabilities) -> Result<(GuestRa
             let at = host.add(start - guest);
             // SAFETY: the frames were free RAM that the direct map shows; from here on only the guest and `GuestRam` use them.
             let shared = unsafe { Shared::new(at, end - start) };
-            ram.add(GuestPhys(start), shared).map_err(|_| sentence(format_args!("the guest's memory is in too many pieces")))?;
-            ept.map(&mut tables, GuestPhys(start), at, end - start, Permissions::all(), MemoryType::WriteBack)
+            ram.add(GuestPhys(start), shared)
+                .map_err(|_| sentence(format_args!("the guest's memory is in too many pieces")))?;
+            // No processor has used these tables yet, so nothing of them is cached.
+            let _: Invalidation = ept
+                .map(&mut tables, GuestPhys(start), at, end - start, Permissions::all(), MemoryType::WriteBack)
                 .map_err(|_| no_memory_for_tables())?;
         }
     }
@@ -143,7 +160,9 @@ fn load(
     module: impl Fn(&str) -> Option<&'static [u8]>,
 ) -> Result<EntryState, Sentence> {
     let find = |name: &str| {
-        module(name).ok_or_else(|| sentence(format_args!("the boot medium has no file \"{name}\" that the configuration names")))
+        module(name).ok_or_else(|| {
+            sentence(format_args!("the boot medium has no file \"{name}\" that the configuration names"))
+        })
     };
     let (kernel, kernel_name) = match &description.kernel {
         Some(file) => (find(file)?, description.kernel_name.as_str()),
@@ -215,14 +234,7 @@ pub fn sentence(text: core::fmt::Arguments<'_>) -> Sentence {
 fn log_controls(controls: &Controls) {
     macro_rules! log {
         ($name:literal, $choice:expr) => {
-            defmt::info!(
-                $name,
-                $choice.required,
-                $choice.wanted,
-                $choice.allowed0,
-                $choice.allowed1,
-                $choice.chosen
-            );
+            defmt::info!($name, $choice.required, $choice.wanted, $choice.allowed0, $choice.allowed1, $choice.chosen);
         };
     }
     log!("pin-based controls: required {}, wanted {}, must be 1 {}, may be 1 {}, chosen {}", controls.pin);

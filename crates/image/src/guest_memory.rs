@@ -43,7 +43,12 @@ impl GuestRam {
     }
 
     /// Splits an access of `length` bytes at `at` where pieces end, and checks all of it before `each` touches any.
-    fn split(&self, at: u64, length: usize, mut each: impl FnMut(&Shared, u64, core::ops::Range<usize>)) -> Result<(), OutsideMemory> {
+    fn split(
+        &self,
+        at: u64,
+        length: usize,
+        mut each: impl FnMut(&Shared, u64, core::ops::Range<usize>),
+    ) -> Result<(), OutsideMemory> {
         for act in [false, true] {
             let mut done = 0;
             while done < length {

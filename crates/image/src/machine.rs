@@ -6,6 +6,7 @@ use arch::{HostPhys, PAGE_SIZE};
 use boot::acpi::PmTimer;
 use boot::memory::LOW_MEMORY_END;
 use boot::{BootError, BootInfo, FreeMemory, MemoryKind, MemoryMap};
+use config::SelfTest;
 use hw::frames::{FRAMES, Frames};
 use hw::layout::{self, DIRECT_MAP, DIRECT_MAP_BYTES, MAX_PROCESSORS};
 use hw::paging::{OutOfFrames, PageTables, Use};
@@ -24,6 +25,8 @@ pub(crate) struct Machine {
     pub(crate) boot: BootInfo,
     /// VMX of the boot processor; the others have the same.
     pub(crate) capabilities: Capabilities,
+    /// A failure on purpose.
+    pub(crate) self_test: Option<SelfTest>,
     /// How many processors run, this one included: their numbers count from 0.
     pub(crate) processors: u32,
 }
@@ -45,7 +48,9 @@ pub(crate) unsafe fn boot_information(magic: u32, info: u32, memory: &AtBoot) ->
     } else if magic == boot::MULTIBOOT1_MAGIC {
         BootInfo::from_multiboot1(memory, at)
     } else {
-        refuse(format_args!("the boot loader is not a multiboot one (it left {magic:#x} in EAX): use GRUB, iPXE or qemu -kernel"))
+        refuse(format_args!(
+            "the boot loader is not a multiboot one (it left {magic:#x} in EAX): use GRUB, iPXE or qemu -kernel"
+        ))
     }
 }
 
@@ -191,6 +196,8 @@ pub(crate) unsafe fn this_processor() -> Capabilities {
 /// Finds the frequency of the time-stamp counter; without a clock the machine is refused.
 pub(crate) fn calibrate(pm_timer: Option<PmTimer>) -> (u64, tsc::Source) {
     tsc::calibrate(pm_timer).unwrap_or_else(|| {
-        refuse(format_args!("this machine has neither a PIT nor an ACPI timer that counts: Nestling cannot tell the time"))
+        refuse(format_args!(
+            "this machine has neither a PIT nor an ACPI timer that counts: Nestling cannot tell the time"
+        ))
     })
 }

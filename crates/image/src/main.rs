@@ -78,7 +78,9 @@ unsafe extern "sysv64" fn boot_main(magic: u32, info: u32) -> ! {
         refuse(format_args!("{}", refusal.sentence()))
     }
     if !cpuid::has_nx() {
-        refuse(format_args!("this processor has no execute-disable pages, or its firmware has switched them off: enable them"))
+        refuse(format_args!(
+            "this processor has no execute-disable pages, or its firmware has switched them off: enable them"
+        ))
     }
 
     let map = machine::take_memory(&info).unwrap_or_else(|error| refuse(format_args!("{error}")));
@@ -94,5 +96,5 @@ unsafe extern "sysv64" fn boot_main(magic: u32, info: u32) -> ! {
     let limit = chosen.pcpus.map_or(usize::MAX, |count| count as usize);
     // SAFETY: once, by the boot processor, which has all of its own now.
     let processors = unsafe { machine::start_processors(&mut tables, &map, apic_ids, limit) };
-    run::boot_processor(&Machine { boot: info, capabilities, processors })
+    run::boot_processor(&Machine { boot: info, capabilities, self_test: chosen.self_test, processors })
 }

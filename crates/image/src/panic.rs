@@ -18,9 +18,10 @@ fn panic(info: &PanicInfo<'_>) -> ! {
     let me = percpu::number();
     match PANICKING.compare_exchange(u32::MAX, me, Ordering::AcqRel, Ordering::Relaxed) {
         Ok(_) => {}
-        Err(first) if first == me => {
-            end::end(u32::from(STATUS_REFUSED), format_args!("Nestling failed, and again while it said why: {}", info.message()))
-        }
+        Err(first) if first == me => end::end(
+            u32::from(STATUS_REFUSED),
+            format_args!("Nestling failed, and again while it said why: {}", info.message()),
+        ),
         Err(_) => hw::halt::forever(),
     }
     log::abandon_frame();

@@ -3,19 +3,21 @@
 use core::sync::atomic::{AtomicPtr, AtomicU32, Ordering};
 
 use arch::{HostPhys, PAGE_SIZE};
+use config::SelfTest;
 use hw::frames::FRAMES;
 use hw::guest_state::GuestState;
 use hw::vmx::{self, CurrentVmcs};
 use hw::{apic, halt, percpu, tsc};
 use sched::{Decision, RunQueue, State};
-use vcpu::{Activity, Identity, Left, Stop, Vcpu};
+use vcpu::{Activity, Cpu as _, Identity, Left, Stop, Vcpu};
 use vlapic::Bus as _;
+use vmcs::{Access as _, fields};
 
 use crate::cpu::Processor;
 use crate::guest::{Guest, Sentence, leak, sentence};
 use crate::vm::MAX_VCPUS;
 use crate::world::Place;
-use crate::{console, failed_entry};
+use crate::{console, dump, failed_entry};
 
 /// The guest, once it is made.
 static GUEST: AtomicPtr<Guest> = AtomicPtr::new(core::ptr::null_mut());
@@ -26,6 +28,7 @@ static DONE: AtomicU32 = AtomicU32::new(0);
 struct Resident {
     vcpu: Vcpu,
     vmcs: HostPhys,
+    vpid: u16,
     state: GuestState,
     place: Place,
 }
@@ -80,13 +83,20 @@ pub(crate) fn run(guest: &'static Guest) -> Result<(), Sentence> {
                     // SAFETY: its registers are still in this processor: nobody else was loaded since.
                     unsafe { before.state.save() };
                 }
+                // A neighbour that waits for its timer may want the processor before the slice is over.
+                let neighbours =
+                    slots.iter().zip(0..).filter(|(_, other)| *other != id).filter_map(|(slot, _)| slot.as_ref());
+                let until = neighbours.map(Resident::deadline).min().map_or(until, |deadline| until.min(deadline));
                 let Some(resident) = slots.get_mut(usize::from(id)).and_then(Option::as_mut) else { break };
                 let left = resident.run(loaded != Some(id), until);
                 loaded = Some(id);
                 match left {
                     Left::Halted { deaf } => {
                         queue.halted(id);
-                        guest.vm.waits(resident.place.index, deaf);
+                        if guest.vm.waits(resident.place.index, deaf) {
+                            // SAFETY: the VMCS that just ran is still current, and no other value for it lives.
+                            dump::guest(&resident.vcpu, &unsafe { CurrentVmcs::assume() });
+                        }
                     }
                     Left::WaitsForSipi => {
                         queue.waits_for_sipi(id);
@@ -139,8 +149,11 @@ impl Resident {
         let state = GuestState::new(&mut FRAMES.lock()).ok_or_else(no_memory)?;
         // At most 64 vCPUs.
         let number = u16::try_from(index).unwrap_or(u16::MAX);
-        let identity =
-            Identity { index: number, cpus: u32::try_from(guest.vm.cpus()).unwrap_or(1), frequencies: guest.frequencies };
+        let identity = Identity {
+            index: number,
+            cpus: u32::try_from(guest.vm.cpus()).unwrap_or(1),
+            frequencies: guest.frequencies,
+        };
         let mut vcpu = Vcpu::new(hw::cpuid::cpuid, &guest.machine, &guest.controls, identity);
         let pages = vcpu::Pages { vpid: guest.pages.vpid + number, ..guest.pages };
         // SAFETY: the frame was just allocated for this and is nobody else's.
@@ -148,17 +161,19 @@ impl Resident {
         // SAFETY: as above; this processor is in VMX root operation.
         unsafe { vmx::clear(vmcs) }.map_err(|_| sentence(format_args!("VMCLEAR of a new VMCS failed")))?;
         // SAFETY: as above; it was cleared, and nobody uses another current VMCS here.
-        let mut current = unsafe { vmx::load(vmcs) }.map_err(|_| sentence(format_args!("VMPTRLD of a new VMCS failed")))?;
+        let mut current =
+            unsafe { vmx::load(vmcs) }.map_err(|_| sentence(format_args!("VMPTRLD of a new VMCS failed")))?;
         vmx::write_host_state(&mut current, &guest.machine);
         let mut cpu = Processor::new(current, pages.vpid);
         vcpu.write_vmcs(&mut cpu, &guest.controls, &pages);
         if index == 0 {
             vcpu.start_flat(&mut cpu, guest.start);
+            fail_on_purpose(guest, cpu.vmcs());
         }
         guest.vm.place(index, percpu::number());
         let place = Place { vm: guest.vm, index, shared };
         place.published(vcpu.apic.identity());
-        Ok(Self { vcpu, vmcs, state, place })
+        Ok(Self { vcpu, vmcs, vpid: pages.vpid, state, place })
     }
 
     /// Runs the vCPU until it gives the processor back. `load`: another one was here before.
@@ -177,10 +192,14 @@ impl Resident {
             unsafe { CurrentVmcs::assume() }
         };
         self.place.vm.runs(self.place.index);
-        let mut cpu = Processor::new(current, 1 + self.vcpu.index());
+        let mut cpu = Processor::new(current, self.vpid);
         let left = self.vcpu.run(&mut cpu, &self.place, until);
-        if left == Left::Stop(Stop::EntryFailed) {
-            failed_entry::explain();
+        match left {
+            Left::Stop(Stop::EntryFailed) => failed_entry::explain(),
+            Left::Stop(Stop::UnexpectedExit(_)) => dump::current_vmcs(),
+            // What L0 stopped, its author wants to see; an orderly end tells nothing.
+            Left::Stop(stop) if stop.is_forced() => dump::guest(&self.vcpu, cpu.vmcs()),
+            _ => {}
         }
         left
     }
@@ -203,6 +222,17 @@ impl Resident {
         for (reason, count) in self.vcpu.counters.iter() {
             defmt::info!("  {=str}: {=u64}", reason.name(), count);
         }
+    }
+}
+
+/// What `selftest=` asks for.
+#[expect(clippy::panic, reason = "the user asked for it")]
+fn fail_on_purpose(guest: &Guest, vmcs: &mut CurrentVmcs) {
+    match guest.self_test {
+        None => {}
+        // Bit 1 of RFLAGS must be 1 (SDM 3C 27.3.1.4 "Checks on Guest RIP, RFLAGS, and SSP").
+        Some(SelfTest::Entry) => vmcs.write(fields::GUEST_RFLAGS, 0),
+        Some(SelfTest::Panic) => panic!("selftest=panic"),
     }
 }
 

@@ -34,9 +34,14 @@ impl Reports {
         };
         if self.is_new(Said::Vcpu(report)) {
             match report {
-                Report::UnknownMsr { msr, write: false } => defmt::info!("L1 reads {}, which its machine does not have: #GP", msr),
+                Report::UnknownMsr { msr, write: false } => {
+                    defmt::info!("L1 reads {}, which its machine does not have: #GP", msr)
+                }
                 Report::UnknownMsr { msr, write: true } => {
-                    defmt::info!("L1 writes {}, which its machine does not have or which does not take the value: #GP", msr);
+                    defmt::info!(
+                        "L1 writes {}, which its machine does not have or which does not take the value: #GP",
+                        msr
+                    );
                 }
                 Report::FetchFromNothing { at } => {
                     defmt::warn!("L1 jumps to {}, where its machine has no memory: #UD", at);

@@ -2,7 +2,7 @@
 //! tells how it ended.
 
 use boot::BootInfo;
-use config::{CONFIG_MODULE, Config, STATUS_REFUSED};
+use config::{CONFIG_MODULE, Config};
 use hw::halt;
 use hw::lock::Lock;
 use hw::physmem;
@@ -40,6 +40,7 @@ pub(crate) fn boot_processor(machine: &Machine) -> ! {
     drop(config);
     let guest = guest::leak_one(guest).unwrap_or_else(|sentence| refuse(format_args!("{sentence}")));
     guest.processors = machine.processors;
+    guest.self_test = machine.self_test;
     let guest = processor::publish(guest);
     run_here(guest);
     // The others leave their loops at the next look at the VM.

@@ -162,17 +162,20 @@ impl Vm {
         self.deaf.fetch_and(!(1 << index), Ordering::AcqRel);
     }
 
-    /// vCPU `index` waits; `deaf` when no interrupt can wake it. When all are deaf, nothing ever will.
-    pub fn waits(&self, index: usize, deaf: bool) {
+    /// vCPU `index` waits; `deaf` when no interrupt can wake it. When all are deaf, nothing ever will: the VM ends, and
+    /// the answer is true.
+    pub fn waits(&self, index: usize, deaf: bool) -> bool {
         if !deaf {
-            return;
+            return false;
         }
         let bit = 1 << index;
         let all = u64::MAX >> (64 - self.cpus());
         let mask = self.deaf.fetch_or(bit, Ordering::AcqRel) | bit;
         if mask & all == all && (0..self.cpus()).all(|index| self.posts[index].mailbox.is_empty()) {
             self.end(Stop::HaltedForEver);
+            return true;
         }
+        false
     }
 }
 

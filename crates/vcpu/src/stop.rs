@@ -49,22 +49,35 @@ impl Stop {
         }
     }
 
+    /// Whether L0 stopped the VM, which did not ask for it.
+    pub const fn is_forced(self) -> bool {
+        !matches!(self, Self::PowerOff | Self::Reset | Self::ExitPort(_))
+    }
+
     /// One sentence for the user.
     pub const fn sentence(self) -> &'static str {
         match self {
             Self::PowerOff => "L1 turned its machine off",
             Self::Reset => "L1 reset its machine, which ends the run",
             Self::ExitPort(_) => "L1 wrote its exit port",
-            Self::TripleFault => "L1 was stopped: triple fault (a fault while delivering a double fault; on a machine this is a shutdown)",
+            Self::TripleFault => {
+                "L1 was stopped: triple fault (a fault while delivering a double fault; on a machine this is a shutdown)"
+            }
             Self::HaltedForEver => "L1 was stopped: every processor halted with interrupts off, nothing can wake it",
-            Self::FetchFromDevice(_) => "L1 was stopped: it jumped into the registers of a device, where no code can be",
+            Self::FetchFromDevice(_) => {
+                "L1 was stopped: it jumped into the registers of a device, where no code can be"
+            }
             Self::DeliveryOutsideMemory(_) => {
                 "L1 was stopped: its IDT, TSS or stack lies where its machine has no memory, so an event could not be delivered"
             }
             Self::PageTablesOutsideMemory(_) => "L1 was stopped: its page tables lie where its machine has no memory",
-            Self::UnknownInstruction { .. } => "L1 was stopped: an instruction that Nestling does not emulate touched device memory",
+            Self::UnknownInstruction { .. } => {
+                "L1 was stopped: an instruction that Nestling does not emulate touched device memory"
+            }
             Self::TaskSwitch => "L1 was stopped: it used a hardware task switch, which Nestling does not emulate",
-            Self::BootstrapInit => "L1 was stopped: INIT sent to its bootstrap processor would restart firmware, and there is none",
+            Self::BootstrapInit => {
+                "L1 was stopped: INIT sent to its bootstrap processor would restart firmware, and there is none"
+            }
             Self::UnexpectedExit(_) => "bug in Nestling: a VM exit that it did not ask for",
             Self::EntryFailed => "bug in Nestling: a VM entry failed; the log names the rule",
         }
