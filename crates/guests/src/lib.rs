@@ -17,6 +17,7 @@
 //! | `demo` | what `cargo xtask run` shows without a guest |
 //! | `bench` | ticks of what may exit |
 //! | `abuse` | what no kernel should do; the first argument says which |
+//! | `caps` | the text of a board's `vmx-caps.toml`; on the bare machine only |
 //!
 //! Beside `NAME` lies `NAME.expected`: the log of the bare machine with one processor and no arguments, `NAME.2.expected`
 //! with two processors, `NAME.WORD.expected` with the argument WORD.
