@@ -75,7 +75,8 @@ impl FakeVmcs {
         self.write(VM_ENTRY_CONTROLS, 0x0000_11fb | entry.bits());
     }
 
-    fn set_host(&mut self) {
+    /// Gives it the host state of [`valid`](Self::valid).
+    pub fn set_host(&mut self) {
         self.write(HOST_CR0, 0x8001_0033);
         self.write(HOST_CR3, 0x3_0000);
         self.write(HOST_CR4, 0x2020);
@@ -91,7 +92,8 @@ impl FakeVmcs {
         self.write(HOST_IA32_PAT, 0x0007_0406_0007_0406);
     }
 
-    fn set_guest(&mut self) {
+    /// Gives it the guest state of [`valid`](Self::valid), for which the VM-entry controls have to say "IA-32e mode guest".
+    pub fn set_guest(&mut self) {
         self.write(GUEST_CR0, 0x8001_0033);
         self.write(GUEST_CR3, 0x1000);
         self.write(GUEST_CR4, 0x2020);

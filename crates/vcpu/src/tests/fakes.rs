@@ -5,13 +5,18 @@ use std::collections::{BTreeMap, VecDeque};
 
 use arch::apic::Message;
 use arch::cpuid::CpuidResult;
+use arch::segment::{AccessRights, Segment};
 use arch::{GuestMemory, GuestPhys, GuestRegs, Msr, OutsideMemory, Width};
 use testkit::FakeVmcs;
 use vlapic::{Bus, Frequencies, Identity as ApicIdentity, Mailbox};
+use vmcs::checks::{self, Environment};
 use vmcs::fields::*;
 use vmcs::{Access, Capabilities, EventInfo, ExitReason};
 
 use crate::*;
+
+/// Where the fake processor's VMCS is; nothing reads it there.
+const CURRENT_VMCS: u64 = 0x5_0000;
 
 type Step = Box<dyn FnOnce(&mut FakeVmcs, &mut GuestRegs)>;
 
@@ -25,8 +30,11 @@ pub(super) struct Entry {
     pub(super) rip: u64,
 }
 
-/// A processor that plays a script: each entry takes the next exit; after the last one the guest triple-faults.
+/// A processor that plays a script: each entry takes the next exit; after the last one the guest triple-faults. An entry
+/// that would fail on the processor with these capabilities fails the test.
 pub(super) struct FakeCpu {
+    capabilities: Capabilities,
+    physical_address_bits: u8,
     pub(super) vmcs: FakeVmcs,
     pub(super) script: VecDeque<Step>,
     pub(super) entries: Vec<Entry>,
@@ -46,6 +54,16 @@ impl FakeCpu {
             prepare(vmcs, regs);
         }));
     }
+
+    /// Fails the test if a VM entry would fail now, with the rule that is broken.
+    pub(super) fn assert_can_enter(&self) {
+        let memory = testkit::FakeMemory::new();
+        let environment = Environment::new(&self.capabilities, self.physical_address_bits, CURRENT_VMCS, &memory);
+        // In a copy, so that these reads are not among those of the run loop.
+        if let Some(rule) = checks::first_broken(&self.vmcs.clone(), &environment) {
+            panic!("VM entry would fail: {rule}");
+        }
+    }
 }
 
 impl Cpu for FakeCpu {
@@ -57,6 +75,7 @@ impl Cpu for FakeCpu {
 
     fn enter(&mut self, regs: &mut GuestRegs, launched: bool) -> Result<(), EntryRefused> {
         assert_eq!(launched, !self.entries.is_empty(), "VMLAUNCH first, VMRESUME after");
+        self.assert_can_enter();
         self.entries.push(Entry {
             event: EventInfo(self.vmcs.read(VM_ENTRY_INTERRUPTION_INFO)),
             error_code: self.vmcs.read(VM_ENTRY_EXCEPTION_ERROR_CODE),
@@ -245,11 +264,20 @@ pub(super) struct Bench {
 }
 
 impl Bench {
+    /// On a processor that has everything.
     pub(super) fn new(index: u16) -> Self {
-        let machine = Capabilities::read(testkit::capability_msrs);
-        let controls = Controls::choose(&machine).expect("this machine has everything");
+        Self::on(cpuid, Capabilities::read(testkit::capability_msrs), index)
+    }
+
+    /// On the processor with this CPUID and these capabilities.
+    pub(super) fn on(cpuid: impl Fn(u32, u32) -> CpuidResult, machine: Capabilities, index: u16) -> Self {
+        let controls = Controls::choose(&machine).expect("this machine has what is required");
+        let mut vmcs = FakeVmcs::new();
+        vmcs.set_host();
         let mut cpu = FakeCpu {
-            vmcs: FakeVmcs::new(),
+            capabilities: machine,
+            physical_address_bits: cpuid(0x8000_0008, 0).eax.to_le_bytes()[0],
+            vmcs,
             script: VecDeque::new(),
             entries: Vec::new(),
             tsc: 1000,
@@ -265,7 +293,9 @@ impl Bench {
         let pages = Pages { eptp: 0x201e, msr_bitmap: page, io_bitmap_a: page, io_bitmap_b: page, vpid: 1 };
         vcpu.write_vmcs(&mut cpu, &controls, &pages);
         if index == 0 {
-            vcpu.start_flat(&mut cpu, FlatStart { eip: 0x10_0000, ..FlatStart::default() });
+            let flat = |selector, rights| Segment { selector, base: 0, limit: u32::MAX, rights: AccessRights(rights) };
+            let (code, data) = (flat(0x10, 0xc09b), flat(0x18, 0xc093));
+            vcpu.start_flat(&mut cpu, FlatStart { eip: 0x10_0000, code, data, ..FlatStart::default() });
         }
         let world = FakeWorld {
             memory: FakeMemory(vec![0; 1 << 20].into()),

@@ -1,5 +1,6 @@
 //! The run loop and the handlers on a processor that plays scripts.
 
+mod boards;
 mod events;
 mod fakes;
 mod instructions;

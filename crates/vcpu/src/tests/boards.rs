@@ -1,0 +1,179 @@
+//! The machines of `boards/`: what Nestling would make of each, by what its processor said of itself.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
+
+use arch::Msr;
+use arch::cpuid::CpuidResult;
+use vmcs::controls::{ControlWord, SecondaryBased};
+use vmcs::fields::*;
+use vmcs::{Access, Capabilities, Choice, ExitReason};
+
+use super::fakes::{Bench, of_length};
+use crate::control_registers::{cr4_offered, cr4_real};
+use crate::*;
+
+/// Each board with a capture, and which of the controls that Nestling wants but can do without its processor lacks.
+/// Intel's processors have INVPCID from Haswell and XSAVES from Skylake on.
+const LACKS: [(&str, &[&str]); 3] = [
+    ("bochs-haswell", &["enable XSAVES/XRSTORS"]),
+    ("bochs-sandy-bridge", &["enable INVPCID", "enable XSAVES/XRSTORS"]),
+    ("bochs-skylake-x", &[]),
+];
+
+/// A board's `vmx-caps.toml`.
+struct Capture {
+    board: String,
+    msrs: BTreeMap<u32, u64>,
+    cpuid: BTreeMap<(u32, u32), CpuidResult>,
+}
+
+impl Capture {
+    fn read(board: &str, file: &Path) -> Self {
+        let table: toml::Table = std::fs::read_to_string(file).unwrap().parse().unwrap();
+        let hex = |text: &str| u64::from_str_radix(text.strip_prefix("0x").unwrap(), 16).unwrap();
+        let number = |text: &str| u32::try_from(hex(text)).unwrap();
+        let msrs = table["msr"].as_table().unwrap();
+        let mut cpuid = BTreeMap::new();
+        for (leaf, subleaves) in table["cpuid"].as_table().unwrap() {
+            for (subleaf, answer) in subleaves.as_table().unwrap() {
+                let register = |i: usize| u32::try_from(answer[i].as_integer().unwrap()).unwrap();
+                let answer = CpuidResult { eax: register(0), ebx: register(1), ecx: register(2), edx: register(3) };
+                cpuid.insert((number(leaf), number(subleaf)), answer);
+            }
+        }
+        Self {
+            board: board.to_owned(),
+            msrs: msrs.iter().map(|(msr, value)| (number(msr), hex(value.as_str().unwrap()))).collect(),
+            cpuid,
+        }
+    }
+
+    fn capabilities(&self) -> Capabilities {
+        Capabilities::read(|msr| match self.msrs.get(&msr.0) {
+            Some(value) => *value,
+            None => panic!("{}: {msr:?} is read and does not exist", self.board),
+        })
+    }
+
+    fn cpuid(&self, leaf: u32, subleaf: u32) -> CpuidResult {
+        match self.cpuid.get(&(leaf, subleaf)) {
+            Some(answer) => *answer,
+            // No more caches.
+            None if leaf == 4 => CpuidResult::default(),
+            None => panic!("{}: CPUID {leaf:#x}.{subleaf:#x} is asked for and was not captured", self.board),
+        }
+    }
+
+    /// A vCPU on this machine that has just come out of power-up, or for number 0 was started by a loader.
+    fn bench(&self, index: u16) -> Bench {
+        Bench::on(|leaf, subleaf| self.cpuid(leaf, subleaf), self.capabilities(), index)
+    }
+}
+
+fn captures() -> Vec<Capture> {
+    let boards = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../../boards"));
+    let names: BTreeSet<String> = std::fs::read_dir(boards)
+        .unwrap()
+        .map(|entry| entry.unwrap())
+        .filter(|entry| entry.path().join("vmx-caps.toml").is_file())
+        .map(|entry| entry.file_name().into_string().unwrap())
+        .collect();
+    assert!(names.iter().eq(LACKS.map(|(name, _)| name).iter()), "a row of LACKS for each capture: {names:?}");
+    names.iter().map(|name| Capture::read(name, &boards.join(name).join("vmx-caps.toml"))).collect()
+}
+
+/// On every board there are controls to run L1 with, the processor accepts each word, it lacks of what is wanted just what
+/// its generation lacks, and no control that has a name is on because the processor insists: its exits would be nobody's.
+#[test]
+fn controls_suit_every_board() {
+    fn check<C: ControlWord>(board: &str, choice: &Choice<C>, lacks: &[&str]) {
+        let Choice { allowed0, allowed1, chosen, .. } = *choice;
+        assert!(vmcs::Allowed { allowed0, allowed1 }.permits(chosen), "{board}: {}", C::NAME);
+        let named =
+            |word: C| C::CONTROLS.iter().filter(move |(bit, _)| word.to_bits() >> bit & 1 != 0).map(|(_, name)| *name);
+        assert!(named(choice.refused()).eq(lacks.iter().copied()), "{board}: {:?} lacks", choice.refused());
+        assert_eq!(named(choice.forced()).next(), None, "{board}: {} is forced", C::NAME);
+    }
+    for (capture, (board, lacks)) in captures().iter().zip(LACKS) {
+        let controls = Controls::choose(&capture.capabilities()).unwrap_or_else(|error| panic!("{board}: {error}"));
+        check(board, &controls.pin, &[]);
+        check(board, &controls.primary, &[]);
+        check(board, &controls.secondary, lacks);
+        check(board, &controls.exit, &[]);
+        check(board, &controls.entry, &[]);
+        // Locked, with VMX outside SMX: Nestling refuses a machine where it is not.
+        assert_eq!(capture.msrs[&Msr::FEATURE_CONTROL.0] & 0b101, 0b101, "{board}");
+    }
+}
+
+/// Our own VMCS passes every check of VM entry on every board: of the bootstrap processor after power-up and as a loader
+/// leaves it, with what an exit changes, and with everything in CR4 that this CPUID lets a guest set but PCIDs, which are
+/// for 64-bit mode. The fake processor checks each entry; what is not entered is checked here.
+#[test]
+fn bootstrap_processor_enters_on_every_board() {
+    for capture in captures() {
+        let mut bench = capture.bench(0);
+        bench.cpu.exit(ExitReason::CPUID, of_length(2));
+        assert_eq!(bench.run_script().len(), 2, "{}", capture.board);
+
+        let offered = bench.vcpu.cr4_offered - arch::control::Cr4::PCIDE;
+        bench.cpu.vmcs.write(GUEST_CR4, cr4_real(u64::MAX, offered));
+        bench.cpu.assert_can_enter();
+
+        bench.vcpu.reset_registers(&mut bench.cpu);
+        bench.cpu.assert_can_enter();
+    }
+}
+
+/// The same for another processor: after power-up, after INIT, after a start-up IPI, and once more from 64-bit mode with an
+/// interrupt in delivery, of which INIT must leave nothing behind.
+#[test]
+fn started_processor_enters_on_every_board() {
+    for capture in captures() {
+        let mut bench = capture.bench(1);
+        bench.cpu.assert_can_enter();
+        for round in 0..2 {
+            bench.world.mailbox.post_init();
+            assert_eq!(bench.run(), Left::WaitsForSipi, "{}", capture.board);
+            bench.cpu.assert_can_enter();
+            bench.world.mailbox.post_startup(0x9f);
+            bench.cpu.exit(ExitReason::CPUID, |vmcs, regs| {
+                of_length(2)(vmcs, regs);
+                testkit::FakeVmcs::set_guest(vmcs);
+                vmcs.write(VM_ENTRY_CONTROLS, vmcs.read(VM_ENTRY_CONTROLS) | 1 << 9);
+                vmcs.write(IDT_VECTORING_INFO, 0x8000_0055);
+            });
+            bench.run_script();
+            let entry = bench.cpu.entries[2 * round];
+            assert_eq!(entry.rip, 0, "{}", capture.board);
+        }
+    }
+}
+
+/// CPUID shows a feature that needs a control if, and only if, the machine has both; and a guest that CPUID tells of a CR4
+/// bit can set it, because VMX operation on this machine can.
+#[test]
+fn cpuid_is_honest_on_every_board() {
+    type Register = fn(CpuidResult) -> u32;
+    let features: [(&str, u32, u32, Register, u32, SecondaryBased); 6] = [
+        ("RDTSCP", 0x8000_0001, 0, |r| r.edx, 27, SecondaryBased::ENABLE_RDTSCP),
+        ("RDPID", 7, 0, |r| r.ecx, 22, SecondaryBased::ENABLE_RDTSCP),
+        ("INVPCID", 7, 0, |r| r.ebx, 10, SecondaryBased::ENABLE_INVPCID),
+        ("XSAVES", 0xd, 1, |r| r.eax, 3, SecondaryBased::ENABLE_XSAVES_XRSTORS),
+        ("WAITPKG", 7, 0, |r| r.ecx, 5, SecondaryBased::ENABLE_USER_WAIT_AND_PAUSE),
+        ("PCONFIG", 7, 0, |r| r.edx, 18, SecondaryBased::ENABLE_PCONFIG),
+    ];
+    for capture in captures() {
+        let board = &capture.board;
+        let bench = capture.bench(0);
+        let chosen = SecondaryBased::from_bits_retain(bench.cpu.vmcs.read(SECONDARY_VM_EXEC_CONTROL));
+        let table = &bench.vcpu.cpuid;
+        for (name, leaf, subleaf, register, bit, control) in features {
+            let shown = register(table.lookup(leaf, subleaf).0) >> bit & 1 != 0;
+            let real = register(capture.cpuid(leaf, subleaf)) >> bit & 1 != 0;
+            assert_eq!(shown, real && chosen.contains(control), "{board}: {name}");
+        }
+        assert_eq!(cr4_offered(table), bench.vcpu.cr4_offered, "{board}: CR4 bits, promised and real");
+    }
+}
