@@ -1,7 +1,6 @@
 //! SDM 3C 27.2.1.1 "VM-Execution Control Fields".
 
 use super::state::State;
-use crate::access::Access;
 use crate::controls::{EntryControls, ExitControls, PinBased, PrimaryBased, SecondaryBased, TertiaryBased};
 use crate::ept_vpid::EptVpid;
 use crate::fields::*;
@@ -167,37 +166,37 @@ rules! { "", "27.2.1.1", "VM-Execution Control Fields", CONTROLS, |s|
                 .is_some_and(|last| s.is_structure_address(last));
 }
 
-fn has_tpr_shadow<A: Access>(s: &State<'_, A>) -> bool {
+fn has_tpr_shadow(s: &State<'_>) -> bool {
     s.primary.has(PrimaryBased::USE_TPR_SHADOW)
 }
 
-fn has_virtual_interrupts<A: Access>(s: &State<'_, A>) -> bool {
+fn has_virtual_interrupts(s: &State<'_>) -> bool {
     s.secondary.has(SecondaryBased::VIRTUAL_INTERRUPT_DELIVERY)
 }
 
-fn has_posted<A: Access>(s: &State<'_, A>) -> bool {
+fn has_posted(s: &State<'_>) -> bool {
     s.pin.has(PinBased::PROCESS_POSTED_INTERRUPTS)
 }
 
-fn has_ept<A: Access>(s: &State<'_, A>) -> bool {
+fn has_ept(s: &State<'_>) -> bool {
     s.secondary.has(SecondaryBased::ENABLE_EPT)
 }
 
-fn has_ept_capability<A: Access>(s: &State<'_, A>, capability: EptVpid) -> bool {
+fn has_ept_capability(s: &State<'_>, capability: EptVpid) -> bool {
     s.environment.capabilities.ept_vpid.contains(capability)
 }
 
 /// The VM-function controls in force.
-fn vm_functions<A: Access>(s: &State<'_, A>) -> u64 {
+fn vm_functions(s: &State<'_>) -> u64 {
     if s.secondary.has(SecondaryBased::ENABLE_VM_FUNCTIONS) { s.read(VM_FUNCTION_CONTROL) } else { 0 }
 }
 
-fn switches_eptp<A: Access>(s: &State<'_, A>) -> bool {
+fn switches_eptp(s: &State<'_>) -> bool {
     vm_functions(s) & s.environment.capabilities.vm_functions & 1 != 0
 }
 
 /// Byte 0x80 of the virtual-APIC page; 0xff where the address is no page.
-fn vtpr<A: Access>(s: &State<'_, A>) -> u64 {
+fn vtpr(s: &State<'_>) -> u64 {
     if s.is_page(VIRTUAL_APIC_PAGE_ADDR) {
         s.environment.memory.read_u64(s.read(VIRTUAL_APIC_PAGE_ADDR) + 0x80) & 0xff
     } else {

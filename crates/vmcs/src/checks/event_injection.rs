@@ -4,7 +4,6 @@ use arch::Vector;
 use arch::control::Cr0;
 
 use super::state::State;
-use crate::access::Access;
 use crate::controls::PrimaryBased;
 use crate::event::EventKind;
 use crate::fields::*;
@@ -44,12 +43,12 @@ rules! { "", "27.2.1.3", "VM-Entry Control Fields", CONTROLS, |s|
             };
 }
 
-fn has_monitor_trap_flag<A: Access>(s: &State<'_, A>) -> bool {
+fn has_monitor_trap_flag(s: &State<'_>) -> bool {
     s.environment.capabilities.primary.supports(PrimaryBased::MONITOR_TRAP_FLAG)
 }
 
 /// Whether the guest can be delivered an error code: it starts in protected mode.
-fn is_protected<A: Access>(s: &State<'_, A>) -> bool {
+fn is_protected(s: &State<'_>) -> bool {
     s.guest_cr0().contains(Cr0::PE)
 }
 
@@ -58,14 +57,14 @@ fn has_classic_error_code(vector: Vector) -> bool {
     vector.has_error_code() && vector != Vector::CP
 }
 
-fn must_have_error_code<A: Access>(s: &State<'_, A>) -> bool {
+fn must_have_error_code(s: &State<'_>) -> bool {
     s.injects(EventKind::HardwareException)
         && is_protected(s)
         && !s.environment.capabilities.basic.has_free_error_codes()
         && has_classic_error_code(s.event.vector())
 }
 
-fn may_have_error_code<A: Access>(s: &State<'_, A>) -> bool {
+fn may_have_error_code(s: &State<'_>) -> bool {
     s.injects(EventKind::HardwareException)
         && is_protected(s)
         && (s.environment.capabilities.basic.has_free_error_codes() || has_classic_error_code(s.event.vector()))

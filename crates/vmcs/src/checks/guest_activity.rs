@@ -2,7 +2,6 @@
 //! Entries".
 
 use super::state::State;
-use crate::access::Access;
 use crate::fields::*;
 
 /// Interruptibility state: blocking by STI.
@@ -19,7 +18,7 @@ const ENCLAVE: u32 = 1 << 4;
 /// Activity state: HLT.
 const HLT: u32 = 1;
 
-fn is_blocked<A: Access>(s: &State<'_, A>, by: u32) -> bool {
+fn is_blocked(s: &State<'_>, by: u32) -> bool {
     s.read(GUEST_INTERRUPTIBILITY_INFO) & by != 0
 }
 
@@ -27,7 +26,6 @@ pub(super) mod activity {
     use arch::Vector;
 
     use super::{HLT, MOV_SS, STI, is_blocked};
-    use crate::access::Access;
     use crate::checks::state::State;
     use crate::event::EventKind;
     use crate::fields::*;
@@ -48,7 +46,7 @@ pub(super) mod activity {
     }
 
     /// HLT takes interrupts, NMIs, #DB, #MC and a pending monitor trap flag; shutdown NMIs and #MC; wait-for-SIPI nothing.
-    fn takes_event<A: Access>(s: &State<'_, A>) -> bool {
+    fn takes_event(s: &State<'_>) -> bool {
         let (kind, vector) = (s.event.kind(), s.event.vector());
         let is_machine_check = kind == EventKind::HardwareException && vector == Vector::MC;
         !s.event.is_valid()
@@ -109,7 +107,6 @@ pub(super) mod pending_debug {
     use arch::control::Rflags;
 
     use super::{HLT, MOV_SS, STI, is_blocked};
-    use crate::access::Access;
     use crate::checks::state::State;
     use crate::fields::*;
 
@@ -145,22 +142,21 @@ pub(super) mod pending_debug {
             => pending(s) & RTM == 0 || !is_blocked(s, MOV_SS);
     }
 
-    fn pending<A: Access>(s: &State<'_, A>) -> u64 {
+    fn pending(s: &State<'_>) -> u64 {
         s.read(GUEST_PENDING_DBG_EXCEPTIONS)
     }
 
     /// Whether the guest is in a state in which a single-step trap would be pending.
-    fn holds_traps<A: Access>(s: &State<'_, A>) -> bool {
+    fn holds_traps(s: &State<'_>) -> bool {
         is_blocked(s, STI | MOV_SS) || s.read(GUEST_ACTIVITY_STATE) == HLT
     }
 
-    fn is_stepping<A: Access>(s: &State<'_, A>) -> bool {
+    fn is_stepping(s: &State<'_>) -> bool {
         s.guest_rflags().contains(Rflags::TF) && s.read(GUEST_IA32_DEBUGCTL) & BTF == 0
     }
 }
 
 pub(super) mod link_pointer {
-    use crate::access::Access;
     use crate::checks::state::State;
     use crate::controls::SecondaryBased;
     use crate::fields::*;
@@ -184,12 +180,12 @@ pub(super) mod link_pointer {
             => is_none(s) || s.read(VMCS_LINK_POINTER) != s.environment.current_vmcs;
     }
 
-    fn is_none<A: Access>(s: &State<'_, A>) -> bool {
+    fn is_none(s: &State<'_>) -> bool {
         s.read(VMCS_LINK_POINTER) == u64::MAX
     }
 
     /// Whether there is something to read at the link pointer.
-    fn is_readable<A: Access>(s: &State<'_, A>) -> bool {
+    fn is_readable(s: &State<'_>) -> bool {
         !is_none(s) && s.is_page(VMCS_LINK_POINTER)
     }
 }
@@ -197,7 +193,6 @@ pub(super) mod link_pointer {
 pub(super) mod pdptes {
     use arch::control::{Cr0, Cr4};
 
-    use crate::access::Access;
     use crate::checks::state::State;
     use crate::controls::SecondaryBased;
     use crate::fields::*;
@@ -208,12 +203,12 @@ pub(super) mod pdptes {
             => !uses_pae_paging(s) || pdptes(s).iter().all(|&entry| is_valid(s, entry));
     }
 
-    fn uses_pae_paging<A: Access>(s: &State<'_, A>) -> bool {
+    fn uses_pae_paging(s: &State<'_>) -> bool {
         s.guest_cr0().contains(Cr0::PG) && s.guest_cr4().contains(Cr4::PAE) && !s.is_ia32e_guest()
     }
 
     /// With EPT they are in the VMCS, without where CR3 points.
-    fn pdptes<A: Access>(s: &State<'_, A>) -> [u64; 4] {
+    fn pdptes(s: &State<'_>) -> [u64; 4] {
         if s.secondary.has(SecondaryBased::ENABLE_EPT) {
             [s.read(GUEST_PDPTE0), s.read(GUEST_PDPTE1), s.read(GUEST_PDPTE2), s.read(GUEST_PDPTE3)]
         } else {
@@ -223,7 +218,7 @@ pub(super) mod pdptes {
     }
 
     /// SDM 3A 4.4.1 "PDPTE Registers".
-    fn is_valid<A: Access>(s: &State<'_, A>, entry: u64) -> bool {
+    fn is_valid(s: &State<'_>, entry: u64) -> bool {
         entry & 1 == 0 || entry & 0x1e6 == 0 && s.is_physical(entry)
     }
 }

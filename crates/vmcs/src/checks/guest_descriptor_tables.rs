@@ -41,7 +41,6 @@ pub(super) mod tr {
 }
 
 pub(super) mod ldtr {
-    use crate::access::Access;
     use crate::checks::state::{State, is_limit_high_consistent, is_limit_low_consistent};
     use crate::fields::*;
 
@@ -72,7 +71,7 @@ pub(super) mod ldtr {
             => is_unusable(s) || s.read(GUEST_LDTR_ACCESS_RIGHTS) >> 17 == 0;
     }
 
-    fn is_unusable<A: Access>(s: &State<'_, A>) -> bool {
+    fn is_unusable(s: &State<'_>) -> bool {
         s.rights(GUEST_LDTR_ACCESS_RIGHTS).is_unusable()
     }
 }

@@ -3,7 +3,6 @@
 use arch::control::{Cr0, Cr4, Efer};
 
 use super::state::{State, is_pat, is_s_cet};
-use crate::access::Access;
 use crate::controls::EntryControls as Entry;
 use crate::fields::*;
 
@@ -89,12 +88,12 @@ rules! { "GUEST_", "27.3.1.1", "Checks on Guest Control Registers, Debug Registe
 }
 
 /// The guest's IA32_EFER, if the entry loads it.
-fn efer<A: Access>(s: &State<'_, A>) -> Option<Efer> {
+fn efer(s: &State<'_>) -> Option<Efer> {
     s.entry.has(Entry::LOAD_IA32_EFER).then(|| Efer::from_bits_retain(s.read(GUEST_IA32_EFER)))
 }
 
 /// Bits of CR0 that are not checked: NW and CD, which entry does not load, and with unrestricted guest PE and PG.
-fn unchecked_cr0<A: Access>(s: &State<'_, A>) -> Cr0 {
+fn unchecked_cr0(s: &State<'_>) -> Cr0 {
     let never = Cr0::NW | Cr0::CD;
     if s.is_unrestricted() { never | Cr0::PE | Cr0::PG } else { never }
 }

@@ -7,7 +7,6 @@
 use arch::control::Cr0;
 
 use super::state::{State, is_limit_high_consistent, is_limit_low_consistent};
-use crate::access::Access;
 use crate::field::{Field, W16, W32};
 use crate::fields::*;
 
@@ -19,23 +18,23 @@ struct Register {
 
 /// Whether the access-rights rules do not apply to the register: in virtual-8086 mode one value is asked for instead, and
 /// of an unusable register nothing, but that CS is always checked.
-fn is_exempt<A: Access>(s: &State<'_, A>, register: &Register) -> bool {
+fn is_exempt(s: &State<'_>, register: &Register) -> bool {
     s.is_virtual_8086() || register.rights.encoding() != GUEST_CS_ACCESS_RIGHTS.encoding() && !is_usable(s, register)
 }
 
-fn is_usable<A: Access>(s: &State<'_, A>, register: &Register) -> bool {
+fn is_usable(s: &State<'_>, register: &Register) -> bool {
     !s.rights(register.rights).is_unusable()
 }
 
-fn kind<A: Access>(s: &State<'_, A>, register: &Register) -> u32 {
+fn kind(s: &State<'_>, register: &Register) -> u32 {
     s.rights(register.rights).kind()
 }
 
-fn dpl<A: Access>(s: &State<'_, A>, register: &Register) -> u32 {
+fn dpl(s: &State<'_>, register: &Register) -> u32 {
     s.rights(register.rights).dpl()
 }
 
-fn rpl<A: Access>(s: &State<'_, A>, register: &Register) -> u32 {
+fn rpl(s: &State<'_>, register: &Register) -> u32 {
     u32::from(s.read(register.selector) & 3)
 }
 

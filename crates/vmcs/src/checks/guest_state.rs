@@ -3,7 +3,6 @@
 use arch::control::{Cr0, Rflags};
 
 use super::state::State;
-use crate::access::Access;
 use crate::controls::EntryControls;
 use crate::event::EventKind;
 use crate::fields::*;
@@ -34,7 +33,7 @@ rules! { "GUEST_", "27.3.1.4", "Checks on Guest RIP, RFLAGS, and SSP", GUEST, |s
 
 /// Whether all bits from the linear-address width up are equal. That is one bit less than canonical asks for: RIP may be
 /// left one byte beyond the last canonical address, and then faults in the guest.
-fn is_within_linear_width<A: Access>(s: &State<'_, A>, address: u64) -> bool {
+fn is_within_linear_width(s: &State<'_>, address: u64) -> bool {
     let high = address.cast_signed() >> s.environment.linear_address_bits.min(63);
     high == 0 || high == -1
 }

@@ -29,7 +29,7 @@ mod guest_state;
 mod host_state;
 mod state;
 
-use state::State;
+use state::{Raw, State};
 
 /// What the processor does when a rule is broken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -183,7 +183,7 @@ impl<'a> Environment<'a> {
 /// checks. Loading the MSRs of the VM-entry MSR-load list can still fail.
 pub fn first_broken(vmcs: &impl Access, environment: &Environment<'_>) -> Option<&'static Rule> {
     let mut first = None;
-    let _ = run(vmcs, environment, &mut |rule| {
+    let _ = run(&|encoding| vmcs.read_raw(encoding), environment, &mut |rule| {
         first = Some(rule);
         ControlFlow::Break(())
     });
@@ -192,7 +192,7 @@ pub fn first_broken(vmcs: &impl Access, environment: &Environment<'_>) -> Option
 
 /// Hands every rule that the VMCS breaks to `broken`, in the order of [`rules`].
 pub fn for_each_broken(vmcs: &impl Access, environment: &Environment<'_>, mut broken: impl FnMut(&'static Rule)) {
-    let _ = run(vmcs, environment, &mut |rule| {
+    let _ = run(&|encoding| vmcs.read_raw(encoding), environment, &mut |rule| {
         broken(rule);
         ControlFlow::Continue(())
     });
@@ -234,7 +234,7 @@ pub fn rules() -> impl Iterator<Item = &'static Rule> {
 /// What is done with a broken rule, and whether to go on.
 type Broken<'a> = &'a mut dyn FnMut(&'static Rule) -> ControlFlow<()>;
 
-fn run<A: Access>(vmcs: &A, environment: &Environment<'_>, broken: Broken<'_>) -> ControlFlow<()> {
+fn run(vmcs: Raw<'_>, environment: &Environment<'_>, broken: Broken<'_>) -> ControlFlow<()> {
     let state = &State::new(vmcs, environment);
     controls::check(state, broken)?;
     exit_entry_controls::exit::check(state, broken)?;

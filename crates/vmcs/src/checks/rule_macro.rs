@@ -21,8 +21,9 @@ macro_rules! rules {
         pub(in $crate::checks) static RULES: &[&$crate::checks::Rule] = &[$(&$name),*];
 
         /// Hands the group's broken rules to `broken` until it says to stop.
-        pub(in $crate::checks) fn check<A: $crate::access::Access>(
-            $state: &$crate::checks::state::State<'_, A>,
+        #[cold]
+        pub(in $crate::checks) fn check(
+            $state: &$crate::checks::state::State<'_>,
             broken: $crate::checks::Broken<'_>,
         ) -> core::ops::ControlFlow<()> {
             $(if !($holds) { broken(&$name)?; })*

@@ -4,14 +4,13 @@ use arch::control::{Cr0, Cr4, Rflags};
 use arch::segment::AccessRights;
 
 use super::Environment;
-use crate::access::Access;
 use crate::choose::Allowed;
 use crate::controls::{
     ControlWord, EntryControls, ExitControls, PinBased, PrimaryBased, SecondaryBased, SecondaryExitControls,
     TertiaryBased,
 };
 use crate::event::{EventInfo, EventKind};
-use crate::field::{Field, Natural, W32, W64, Width};
+use crate::field::{Encoding, Field, Natural, W32, W64, Width};
 use crate::fields;
 
 /// One control word: as it stands in the VMCS, and what of it counts.
@@ -37,8 +36,8 @@ impl<C: ControlWord> Word<C> {
     }
 }
 
-pub(super) struct State<'a, A> {
-    vmcs: &'a A,
+pub(super) struct State<'a> {
+    vmcs: Raw<'a>,
     pub(super) environment: &'a Environment<'a>,
     pub(super) pin: Word<PinBased>,
     pub(super) primary: Word<PrimaryBased>,
@@ -51,44 +50,49 @@ pub(super) struct State<'a, A> {
     pub(super) event: EventInfo,
 }
 
-impl<'a, A: Access> State<'a, A> {
-    pub(super) fn new(vmcs: &'a A, environment: &'a Environment<'a>) -> Self {
+/// How the rules read a field. Not [`Access`](crate::Access) itself: the rules would be compiled for each VMCS there is,
+/// with an instruction sequence for each read, which is four times the code for what runs when an entry has failed.
+pub(super) type Raw<'a> = &'a dyn Fn(Encoding) -> u64;
+
+impl<'a> State<'a> {
+    pub(super) fn new(vmcs: Raw<'a>, environment: &'a Environment<'a>) -> Self {
         let offered = environment.capabilities;
+        let word = |field: Field<W32>| W32::from_raw(vmcs(field.encoding()));
         let primary =
-            Word::new(PrimaryBased::from_bits_retain(vmcs.read(fields::CPU_BASED_VM_EXEC_CONTROL)), offered.primary);
-        let exit = Word::new(ExitControls::from_bits_retain(vmcs.read(fields::VM_EXIT_CONTROLS)), offered.exit);
+            Word::new(PrimaryBased::from_bits_retain(word(fields::CPU_BASED_VM_EXEC_CONTROL)), offered.primary);
+        let exit = Word::new(ExitControls::from_bits_retain(word(fields::VM_EXIT_CONTROLS)), offered.exit);
         let secondary = if primary.has(PrimaryBased::ACTIVATE_SECONDARY_CONTROLS) {
-            vmcs.read(fields::SECONDARY_VM_EXEC_CONTROL)
+            word(fields::SECONDARY_VM_EXEC_CONTROL)
         } else {
             0
         };
         let tertiary = if primary.has(PrimaryBased::ACTIVATE_TERTIARY_CONTROLS) {
-            vmcs.read(fields::TERTIARY_VM_EXEC_CONTROL)
+            vmcs(fields::TERTIARY_VM_EXEC_CONTROL.encoding())
         } else {
             0
         };
         let secondary_exit = if exit.has(ExitControls::ACTIVATE_SECONDARY_CONTROLS) {
-            vmcs.read(fields::SECONDARY_VM_EXIT_CONTROLS)
+            vmcs(fields::SECONDARY_VM_EXIT_CONTROLS.encoding())
         } else {
             0
         };
         Self {
             vmcs,
             environment,
-            pin: Word::new(PinBased::from_bits_retain(vmcs.read(fields::PIN_BASED_VM_EXEC_CONTROL)), offered.pin),
+            pin: Word::new(PinBased::from_bits_retain(word(fields::PIN_BASED_VM_EXEC_CONTROL)), offered.pin),
             primary,
             secondary: Word::new(SecondaryBased::from_bits_retain(secondary), offered.secondary),
             tertiary: Word::new(TertiaryBased::from_bits_retain(tertiary), offered.tertiary),
             exit,
             secondary_exit: Word::new(SecondaryExitControls::from_bits_retain(secondary_exit), offered.secondary_exit),
-            entry: Word::new(EntryControls::from_bits_retain(vmcs.read(fields::VM_ENTRY_CONTROLS)), offered.entry),
-            event: EventInfo(vmcs.read(fields::VM_ENTRY_INTERRUPTION_INFO)),
+            entry: Word::new(EntryControls::from_bits_retain(word(fields::VM_ENTRY_CONTROLS)), offered.entry),
+            event: EventInfo(word(fields::VM_ENTRY_INTERRUPTION_INFO)),
         }
     }
 
     #[inline(always)]
     pub(super) fn read<W: Width>(&self, field: Field<W>) -> W::Value {
-        self.vmcs.read(field)
+        W::from_raw((self.vmcs)(field.encoding()))
     }
 
     /// Whether no bit of `address` lies beyond the physical-address width, or beyond 32 bits on a processor that limits
@@ -191,11 +195,11 @@ pub(super) fn is_s_cet(value: u64) -> bool {
 }
 
 /// Whether G is 0 if any of bits 11:0 of a segment's limit is 0.
-pub(super) fn is_limit_low_consistent<A: Access>(s: &State<'_, A>, limit: Field<W32>, rights: Field<W32>) -> bool {
+pub(super) fn is_limit_low_consistent(s: &State<'_>, limit: Field<W32>, rights: Field<W32>) -> bool {
     s.read(limit) & 0xfff == 0xfff || !s.rights(rights).is_granular()
 }
 
 /// Whether G is 1 if any of bits 31:20 of a segment's limit is 1.
-pub(super) fn is_limit_high_consistent<A: Access>(s: &State<'_, A>, limit: Field<W32>, rights: Field<W32>) -> bool {
+pub(super) fn is_limit_high_consistent(s: &State<'_>, limit: Field<W32>, rights: Field<W32>) -> bool {
     s.read(limit) & 0xfff0_0000 == 0 || s.rights(rights).is_granular()
 }
