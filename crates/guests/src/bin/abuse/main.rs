@@ -33,7 +33,7 @@ const SURVIVED: [(&str, fn()); 12] = [
 ];
 
 /// What ends the machine, or never ends.
-const ENDS: [(&str, fn()); 10] = [
+const ENDS: [(&str, fn()); 11] = [
     // Shutdown, by three exceptions none of which has a handler.
     ("triple_fault", ends::triple_fault),
     // Shutdown, because the tables that exceptions need lie where no memory is.
@@ -47,6 +47,8 @@ const ENDS: [(&str, fn()); 10] = [
     ("endless_loop", ends::endless_loop),
     // Code in a device's registers.
     ("jump_apic", ends::jump_apic),
+    // A second argument says by which instruction: what no driver does to a device's registers.
+    ("mmio_other", mmio_storm::other),
     // Starts the machine anew.
     ("init_self", ends::init_self),
     ("keyboard_reset", ends::keyboard_reset),
