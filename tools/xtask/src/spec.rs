@@ -50,6 +50,8 @@ pub(crate) struct Spec {
     pub(crate) lenient_msrs: bool,
     /// The firmware of a test's machine locks VMX off.
     pub(crate) vmx_locked_off: bool,
+    /// More words for the image's command line, from a test.
+    pub(crate) image_words: Vec<&'static str>,
     pub(crate) timeout: Option<Duration>,
 }
 
@@ -70,6 +72,7 @@ impl Spec {
             machine_memory: None,
             lenient_msrs: false,
             vmx_locked_off: false,
+            image_words: Vec::new(),
             timeout: None,
         }
     }
@@ -211,7 +214,7 @@ impl Spec {
             format!("end={}", self.board.end.name()),
             format!("pcpus={pcpus}"),
         ];
-        let words: Vec<&str> = words.iter().map(String::as_str).collect();
+        let words: Vec<&str> = words.iter().map(String::as_str).chain(self.image_words.iter().copied()).collect();
         let mut menu = Menu::default();
         menu.load("multiboot2", "boot/nestling", places::read(&built.image()?)?, &words);
         for (name, path) in self.boot_modules() {

@@ -5,6 +5,7 @@ use crate::places;
 use crate::setup::rust_target::TARGET;
 use crate::tidy;
 use anyhow::{Result, bail};
+use config::STATUS_REFUSED;
 
 /// One check with its name.
 pub(super) struct Step {
@@ -29,6 +30,7 @@ pub(super) fn steps() -> Vec<Step> {
             name: "xtask-tests",
             run: || cargo().args(["test", "--quiet", "--package", "xtask"]).output().map(drop),
         },
+        Step { name: "command-line-refusals", run: refusals },
         Step { name: "clippy-pure-crates", run: || clippy(&["--all-targets"]) },
         Step { name: "clippy-xtask", run: || clippy(&["--package", "xtask", "--all-targets"]) },
         Step {
@@ -45,6 +47,43 @@ fn cargo() -> Tool {
 /// A warning is a failure here, and only here: while one works, it is a warning.
 fn clippy(args: &[&str]) -> Result<()> {
     cargo().args(["clippy", "--quiet"]).args(args).args(["--", "-D", "warnings"]).output().map(drop)
+}
+
+/// What `run` refuses before it starts a machine: a sentence that names what is wrong, and status 125.
+fn refusals() -> Result<()> {
+    let broken_kernel = places::output()?.join("no-kernel");
+    places::write(&broken_kernel, "This is no kernel.\n")?;
+    let broken_kernel = broken_kernel.display().to_string();
+    let mut wrong = Vec::new();
+    for (arguments, sentence) in [
+        (&["--kernel", "/no/such/kernel"][..], "the kernel /no/such/kernel cannot be read"),
+        (&["--kernel", &broken_kernel, "--bare"], "kernel"),
+        (&["--kernel", &broken_kernel, "--initrd", "/no/such/initrd"], "the initrd /no/such/initrd cannot be read"),
+        (&["--kernel", &broken_kernel, "--module", "/no/such/module a b"], "the module /no/such/module cannot be read"),
+        (&["--board", "no-such-board"], "no-such-board"),
+        (&["--board", "pc-serial"], "real machine"),
+        (&["--frobnicate"], "--frobnicate"),
+        (&["--cpus", "0"], "--cpus"),
+        (&["--cmdline", "text"], "--cmdline needs --kernel"),
+    ] {
+        let output = std::process::Command::new(std::env::current_exe()?)
+            .args(["run", "--timeout", "30"])
+            .args(arguments)
+            .stdin(std::process::Stdio::null())
+            .output()?;
+        let said = String::from_utf8_lossy(&output.stderr);
+        if output.status.code() != Some(STATUS_REFUSED.into()) || !said.contains(sentence) {
+            wrong.push(format!(
+                "run {}: {}, expected 125 and {sentence:?}:\n{said}",
+                arguments.join(" "),
+                output.status
+            ));
+        }
+    }
+    if !wrong.is_empty() {
+        bail!("{}", wrong.join("\n"));
+    }
+    Ok(())
 }
 
 fn check_tidy() -> Result<()> {
