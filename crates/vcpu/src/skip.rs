@@ -47,6 +47,21 @@ pub(crate) fn finish_at(vcpu: &mut Vcpu, cpu: &mut impl Cpu, from: u64, to: u64)
     next
 }
 
+/// Between two iterations of a string instruction with REP, the emulator having executed some: RIP stays.
+///
+/// An iteration ends blocking by STI and MOV SS and owes the single-step trap like an instruction. The rest of the
+/// instruction is not its beginning, so breakpoints at RIP are held back by RF, which is also what an event finds
+/// that arrives here (SDM 3B 18.3.1.1 "Instruction-Breakpoint Exception Condition").
+pub(crate) fn pause_between_iterations(vcpu: &mut Vcpu, cpu: &mut impl Cpu) -> Next {
+    Blocking::read(cpu.vmcs()).without_shadow().write(cpu.vmcs());
+    let flags = Rflags::from_bits_retain(cpu.vmcs().read(GUEST_RFLAGS));
+    cpu.vmcs().write(GUEST_RFLAGS, flags.union(Rflags::RF).bits());
+    if flags.contains(Rflags::TF) {
+        return vcpu.inject_fault(cpu, Fault::Db(DR6_SINGLE_STEP));
+    }
+    Next::Attend
+}
+
 /// RIP after it crossed bit 31: outside 64-bit mode it has 32 bits.
 #[cold]
 fn wrapped(cpu: &mut impl Cpu, rip: u64) -> u64 {

@@ -1,9 +1,11 @@
 //! One virtual CPU: what of it is not in the VMCS.
 
+use arch::control::Rflags;
 use arch::{Fault, GuestRegs, Vector};
 use vlapic::LocalApic;
 use vmcs::controls::PrimaryBased;
-use vmcs::{EventInfo, EventKind};
+use vmcs::fields::GUEST_RFLAGS;
+use vmcs::{Access, EventInfo, EventKind};
 
 use crate::counters::Counters;
 use crate::cpu::Cpu;
@@ -116,6 +118,9 @@ impl Vcpu {
     ///
     /// A fault while another event was being delivered follows SDM 3A table 6-5 "Conditions for Generating a Double
     /// Fault"; the only events that can be in `injection` here come from IDT-vectoring information.
+    ///
+    /// A fault's saved RFLAGS have RF set, so that a handler's return does not run into a breakpoint a second time (SDM 3B
+    /// 18.3.1.1 "Instruction-Breakpoint Exception Condition"); injection pushes RFLAGS as they are.
     pub(crate) fn inject_fault(&mut self, cpu: &mut impl Cpu, fault: Fault) -> Next {
         let (vector, error_code) = match fault {
             Fault::Ud => (6, None),
@@ -127,7 +132,13 @@ impl Vcpu {
         };
         let first = self.injection.take();
         let injection = match first.map_or(Combined::Second, |first| combine(first.info, vector)) {
-            Combined::Second => Injection::exception(vector, error_code),
+            Combined::Second => {
+                if !matches!(fault, Fault::Db(_)) {
+                    let flags = cpu.vmcs().read(GUEST_RFLAGS);
+                    cpu.vmcs().write(GUEST_RFLAGS, flags | Rflags::RF.bits());
+                }
+                Injection::exception(vector, error_code)
+            }
             Combined::DoubleFault => Injection::exception(8, Some(0)),
             Combined::Shutdown => return Next::Stop(Stop::TripleFault),
         };

@@ -13,7 +13,7 @@ use vmcs::{Access, EventInfo};
 use crate::cpu::Cpu;
 use crate::exits::Next;
 use crate::registers::VmcsRegisters;
-use crate::skip::finish_at;
+use crate::skip::{finish_at, pause_between_iterations};
 use crate::state::Vcpu;
 use crate::stop::Stop;
 use crate::world::{Report, World};
@@ -40,7 +40,7 @@ pub(super) fn handle<C: Cpu, W: World>(vcpu: &mut Vcpu, cpu: &mut C, world: &W, 
     let to = registers.rip;
     match outcome {
         Ok(Done::Complete) => finish_at(vcpu, cpu, from, to).attending(),
-        Ok(Done::Repeating) => Next::Attend,
+        Ok(Done::Repeating) => pause_between_iterations(vcpu, cpu),
         Err(Failure::NotDevice) => Next::Resume,
         Err(Failure::Fault(fault)) => vcpu.inject_fault(cpu, fault),
         Err(Failure::Unsupported { bytes, .. }) => Next::Stop(Stop::UnknownInstruction { rip: Linear(from), bytes }),

@@ -9,7 +9,7 @@ use vmcs::{Access, InstructionInfo};
 use crate::cpu::Cpu;
 use crate::exits::Next;
 use crate::registers::VmcsRegisters;
-use crate::skip::{finish_at, skip_instruction};
+use crate::skip::{finish_at, pause_between_iterations, skip_instruction};
 use crate::state::Vcpu;
 use crate::stop::Stop;
 use crate::world::World;
@@ -63,7 +63,8 @@ fn string<C: Cpu, W: World>(vcpu: &mut Vcpu, cpu: &mut C, world: &W, access: IoA
     let to = registers.rip;
     match outcome {
         Ok(Done::Complete) => finish_at(vcpu, cpu, from, to).attending(),
-        Ok(Done::Repeating) | Err(Failure::NotDevice) => Next::Attend,
+        Ok(Done::Repeating) => pause_between_iterations(vcpu, cpu),
+        Err(Failure::NotDevice) => Next::Attend,
         Err(Failure::Fault(fault)) => vcpu.inject_fault(cpu, fault),
         Err(Failure::Unsupported { bytes, .. }) => Next::Stop(Stop::UnknownInstruction { rip: Linear(from), bytes }),
     }

@@ -41,6 +41,49 @@ fn single_step_traps_after_an_emulated_instruction() {
     assert_ne!(bench.cpu.dr6 & 1 << 14, 0);
 }
 
+/// A debugger that steps through REP OUTSB stops after every byte, not after those that L0 did in one go: RIP stays, RCX
+/// counts, and RF holds a breakpoint at the instruction back (SDM 3B 18.3.1.4 "Single-Step Exception Condition").
+#[test]
+fn single_step_traps_after_each_iteration() {
+    const TF: u64 = 1 << 8;
+    const RF: u64 = 1 << 16;
+    let bytes_to_port_0x21_with_rep = 0x21_0000 | 1 << 5 | 1 << 4;
+    for (flags, left, rip, expected) in [
+        (TF, 2, START, EventInfo::hardware_exception(Vector::DB, false)),
+        (0, 0, START + 2, EventInfo(0)),
+    ] {
+        let mut bench = Bench::new(0);
+        bench.cpu.exit(ExitReason::IO, move |vmcs, regs| {
+            regs.set(Gpr::Rcx, 3);
+            regs.set(Gpr::Rsi, 0x1000);
+            // Address size 32 bits, segment DS.
+            vmcs.write(VM_EXIT_INSTRUCTION_INFO, 1 << 7 | 3 << 15);
+            vmcs.write(EXIT_QUALIFICATION, bytes_to_port_0x21_with_rep);
+            vmcs.write(VM_EXIT_INSTRUCTION_LEN, 2);
+            vmcs.write(GUEST_RFLAGS, 2 | flags);
+        });
+        let entry = bench.run_script()[1];
+        assert_eq!((entry.event, entry.rip, bench.vcpu.regs.get(Gpr::Rcx)), (expected, rip, left));
+        assert_eq!(bench.cpu.vmcs.read(GUEST_RFLAGS) & RF != 0, left != 0);
+    }
+}
+
+/// The RFLAGS that a fault saves have RF, those that a trap saves have not: a breakpoint at the instruction that faulted
+/// would otherwise hit again when the handler returns to it.
+#[test]
+fn faults_save_the_resume_flag() {
+    for (flags, resume) in [(0x2, true), (0x102, false)] {
+        let mut bench = Bench::new(0);
+        let faults = resume;
+        bench.cpu.exit(if faults { ExitReason::RDPMC } else { ExitReason::CPUID }, move |vmcs, _| {
+            vmcs.write(VM_EXIT_INSTRUCTION_LEN, 2);
+            vmcs.write(GUEST_RFLAGS, flags);
+        });
+        assert!(bench.run_script()[1].event.is_valid());
+        assert_eq!(bench.cpu.vmcs.read(GUEST_RFLAGS) & 1 << 16 != 0, resume);
+    }
+}
+
 /// Outside 64-bit mode RIP wraps at 4 GiB.
 #[test]
 fn rip_wraps_in_32_bit_mode() {
