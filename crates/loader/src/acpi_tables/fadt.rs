@@ -23,8 +23,6 @@ const PROC_C1: u32 = 1 << 2;
 const PWR_BUTTON: u32 = 1 << 4;
 /// No sleep button as fixed hardware.
 const SLP_BUTTON: u32 = 1 << 5;
-/// The PM timer has 32 bits, not 24.
-const TMR_VAL_EXT: u32 = 1 << 8;
 /// RESET_REG may be used.
 const RESET_REG_SUP: u32 = 1 << 10;
 
@@ -165,7 +163,7 @@ pub(super) fn write(to: &mut Writer<'_>, facs: u32, dsdt: u32) -> Result<(), Loa
         century: 0,
         iapc_boot_arch: (LEGACY_DEVICES | VGA_NOT_PRESENT).into(),
         reserved_111: 0,
-        flags: (WBINVD | PROC_C1 | PWR_BUTTON | SLP_BUTTON | TMR_VAL_EXT | RESET_REG_SUP).into(),
+        flags: (WBINVD | PROC_C1 | PWR_BUTTON | SLP_BUTTON | RESET_REG_SUP).into(),
         reset_reg: Register::port(RESET_PORT, 8, AccessSize::Byte),
         reset_value: RESET_VALUE,
         reserved_129: [0; 3],

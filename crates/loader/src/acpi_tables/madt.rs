@@ -38,8 +38,9 @@ pub(super) fn write(to: &mut Writer<'_>, cpus: u32) -> Result<(), LoadError> {
             }
         }
     }
-    // Type 1, IOAPIC with id 0: address, first global system interrupt 0.
-    to.put(&[1, 12, 0, 0])?;
+    // Type 1, IOAPIC: its id, as its register has it after power-up, address, first global system interrupt 0.
+    let [ioapic_id, ..] = cpus.to_le_bytes();
+    to.put(&[1, 12, ioapic_id, 0])?;
     to.put(&IOAPIC_ADDRESS.to_le_bytes())?;
     to.put(&0u32.to_le_bytes())?;
     override_irq(to, 0, TIMER_GSI, 0)?;

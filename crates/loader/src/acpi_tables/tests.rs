@@ -62,7 +62,7 @@ fn fadt_describes_power_management() {
     assert_eq!([88, 89, 91].map(|offset| fadt[offset]), [4, 2, 4], "lengths of the blocks");
     assert_eq!(fadt[109], 0b101, "legacy devices, no VGA, no 8042");
     let flags = u32_at(&fadt, 112);
-    assert_eq!((flags >> 8 & 1, flags >> 10 & 1, flags >> 20 & 1), (1, 1, 0), "32-bit timer, reset, full hardware");
+    assert_eq!((flags >> 8 & 1, flags >> 10 & 1, flags >> 20 & 1), (0, 1, 0), "24-bit timer, reset, full hardware");
     assert_eq!((&fadt[116..128], fadt[128]), (&[1, 8, 0, 1, 0xf9, 0x0c, 0, 0, 0, 0, 0, 0][..], 6));
 }
 
@@ -86,7 +86,8 @@ fn madt_lists_processors_and_wiring() {
     let expected: Vec<_> = (0..300).map(|id| (if id < 255 { 0 } else { 9 }, id)).collect();
     assert_eq!(ids, expected);
     let expected: [&[u8]; 5] = [
-        &[1, 12, 0, 0, 0x00, 0x00, 0xc0, 0xfe, 0, 0, 0, 0],
+        // The id that the IOAPIC's register shows: the low byte of 300.
+        &[1, 12, 44, 0, 0x00, 0x00, 0xc0, 0xfe, 0, 0, 0, 0],
         &[2, 10, 0, 0, 2, 0, 0, 0, 0, 0],
         &[2, 10, 0, 9, 9, 0, 0, 0, 0x0d, 0],
         &[4, 6, 0xff, 0, 0, 1],
