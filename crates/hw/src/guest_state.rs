@@ -239,6 +239,13 @@ fn debug_addresses() -> [u64; 4] {
     [dr0, dr1, dr2, dr3]
 }
 
+/// Zeroes DR0 to DR3 of the guest whose registers are in this processor.
+pub fn clear_breakpoint_addresses() {
+    // SAFETY: VM exits disable all breakpoints (SDM 3C 28.5.1 "Loading Host Control Registers, Debug Registers, MSRs"), and
+    // L0 enables none.
+    unsafe { write_debug_addresses([0; 4]) };
+}
+
 /// Loads DR0 to DR3, which take any value.
 ///
 /// # Safety

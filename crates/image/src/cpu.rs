@@ -64,6 +64,10 @@ impl Cpu for Processor {
         unsafe { hw::control::write_dr6(value) };
     }
 
+    fn clear_breakpoint_addresses(&mut self) {
+        hw::guest_state::clear_breakpoint_addresses();
+    }
+
     fn write_back_caches(&mut self) {
         hw::control::write_back_caches();
     }

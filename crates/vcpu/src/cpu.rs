@@ -45,6 +45,9 @@ pub trait Cpu {
 
     /// Loads DR6.
     fn set_dr6(&mut self, value: u64);
+    /// Zeroes DR0 to DR3, which VM exits and entries leave alone too.
+    fn clear_breakpoint_addresses(&mut self);
+
 
     /// Writes back and invalidates the caches, for a guest's WBINVD or INVD.
     fn write_back_caches(&mut self);

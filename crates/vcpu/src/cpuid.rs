@@ -4,6 +4,7 @@
 //! set since (CR4.OSXSAVE, CR4.PKE, 64-bit mode) and one on XCR0; those are patched, see [`CpuidTable::lookup`] and
 //! [`CpuidTable::xcr0_changed`]. Source: SDM 2A "CPUID—CPU Identification".
 
+use arch::control::XCR0_OFFERED;
 use arch::cpuid::CpuidResult;
 use bit_field::BitField;
 
@@ -64,8 +65,6 @@ const LEAF7_1_EAX: u32 = bits(&[4, 5, 10, 11, 12, 23]);
 const EXT1_ECX: u32 = bits(&[0, 5, 8]);
 /// Leaf 0x80000001 EDX: SYSCALL, NX, 1-GiB pages, long mode. RDTSCP only with its control.
 const EXT1_EDX: u32 = bits(&[11, 20, 26, 29]);
-/// State components a guest may enable in XCR0: x87, SSE, AVX, the three of AVX-512, PKRU.
-const XCR0_OFFERED: u64 = 0b10_1110_0111;
 
 const fn bits(numbers: &[u32]) -> u32 {
     let mut value = 0;
@@ -153,7 +152,7 @@ impl CpuidTable {
         if !self.basic[1].ecx.get_bit(26) {
             return;
         }
-        self.xcr0_allowed = (u64::from(real.edx) << 32 | u64::from(real.eax)) & XCR0_OFFERED;
+        self.xcr0_allowed = (u64::from(real.edx) << 32 | u64::from(real.eax)) & XCR0_OFFERED.bits();
         for component in 2u32..10 {
             if self.xcr0_allowed.get_bit(component as usize) {
                 self.xsave[component as usize] = machine(0xd, component);

@@ -63,9 +63,11 @@ impl Vcpu {
         self.activity = Activity::Active;
     }
 
-    /// Starts the vCPU where a boot loader would have left the bootstrap processor.
+    /// Starts the vCPU where a boot loader would have left the bootstrap processor, its APIC as firmware does: it passes on
+    /// the PIC's interrupts and the board's NMI. [`Vcpu::apic`]'s identity is to be published afterwards.
     pub fn start_flat(&mut self, cpu: &mut impl Cpu, start: FlatStart) {
         self.reset_registers(cpu);
+        self.apic.set_virtual_wire();
         let vmcs = cpu.vmcs();
         write_cr0(vmcs, (Cr0::PE | Cr0::ET).bits());
         write_segments(vmcs, start.code, start.data);
@@ -86,6 +88,8 @@ impl Vcpu {
     pub(crate) fn reset_registers(&mut self, cpu: &mut impl Cpu) {
         self.regs = GuestRegs::default();
         self.regs.set(Gpr::Rdx, u64::from(self.cpuid.lookup(SIGNATURE_LEAF, 0).0.eax));
+        cpu.set_cr2(0);
+        cpu.clear_breakpoint_addresses();
         cpu.set_dr6(0xffff_0ff0);
         let offered = self.cr4_offered;
         let vmcs = cpu.vmcs();

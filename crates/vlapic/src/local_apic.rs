@@ -1,9 +1,11 @@
 //! The state of one local APIC, and what RESET and INIT make of it.
 
+use arch::apic::DeliveryMode;
+
 use crate::bus::Bus;
 use crate::errors::Errors;
 use crate::identity::{Identity, Mode};
-use crate::lvt::Table;
+use crate::lvt::{Source, Table};
 use crate::mode::{APIC_BASE_RESET, BOOTSTRAP, mode_of};
 use crate::priority::Priorities;
 use crate::timer::{Frequencies, Timer};
@@ -117,6 +119,17 @@ impl LocalApic {
     /// 11.12.5.1 "x2APIC States").
     pub fn init(&mut self) {
         self.reset_registers();
+    }
+
+    /// What firmware makes of an APIC after RESET before an operating system starts on the bootstrap processor, so that
+    /// one that knows only the PIC works: enabled, LINT0 takes the PIC's interrupts (ExtINT), LINT1 is the board's NMI
+    /// (MultiProcessor Specification 1.4, 3.6.2.2 "Virtual Wire Mode").
+    ///
+    /// It has no [`Bus`]: the owner publishes [`Self::identity`] afterwards.
+    pub fn set_virtual_wire(&mut self) {
+        self.spurious = SPURIOUS_RESET | SOFTWARE_ENABLE;
+        self.lvt.set(Source::Lint0, (DeliveryMode::ExtInt as u32) << 8, true);
+        self.lvt.set(Source::Lint1, (DeliveryMode::Nmi as u32) << 8, true);
     }
 
     /// Every register but IA32_APIC_BASE and the id.

@@ -154,15 +154,28 @@ fn second_contributory_fault_is_a_double_fault() {
 }
 
 /// INIT puts an application processor into wait-for-SIPI; the start-up IPI starts it in real mode at its page.
+/// A kernel that knows only the PIC, and never touches the APIC, gets its interrupts: firmware has left the bootstrap
+/// processor's APIC in virtual-wire mode.
+#[test]
+fn pic_reaches_a_kernel_that_ignores_the_apic() {
+    let mut bench = Bench::new(0);
+    bench.cpu.vmcs.write(GUEST_RFLAGS, 0x202);
+    bench.world.pic.set(Some(0x20));
+    assert_eq!(bench.run_script()[0].event, EventInfo::external(0x20));
+}
+
 #[test]
 fn init_and_startup() {
     let mut bench = Bench::new(1);
     assert_eq!(bench.run(), Left::WaitsForSipi);
     bench.world.mailbox.post_init();
+    (bench.cpu.cr2, bench.cpu.dr6, bench.cpu.has_breakpoints) = (0x1234, 0xffff_4ff1, true);
     bench.world.mailbox.post_startup(0x9a);
     bench.run_script();
     let vmcs = &bench.cpu.vmcs;
     assert_eq!(vmcs.read(GUEST_CS_BASE), 0x9_a000);
+    // SDM 3A table 9-1, column INIT: what no VM entry loads is L0's to reset.
+    assert_eq!((bench.cpu.cr2, bench.cpu.dr6, bench.cpu.has_breakpoints), (0, 0xffff_0ff0, false));
     assert_eq!(vmcs.read(GUEST_CS_SELECTOR), 0x9a00);
     assert_eq!(vmcs.read(GUEST_RIP), 0);
     assert_eq!(vmcs.read(GUEST_CR0) & 1, 0, "real mode");

@@ -41,6 +41,7 @@ pub(super) struct FakeCpu {
     pub(super) tsc: u64,
     pub(super) cr2: u64,
     pub(super) dr6: u64,
+    pub(super) has_breakpoints: bool,
     pub(super) xcr0: u64,
     pub(super) interrupts: Vec<u8>,
     pub(super) nmis: u32,
@@ -117,6 +118,10 @@ impl Cpu for FakeCpu {
 
     fn set_dr6(&mut self, value: u64) {
         self.dr6 = value;
+    }
+
+    fn clear_breakpoint_addresses(&mut self) {
+        self.has_breakpoints = false;
     }
 
     fn write_back_caches(&mut self) {}
@@ -283,6 +288,7 @@ impl Bench {
             tsc: 1000,
             cr2: 0,
             dr6: 0,
+            has_breakpoints: false,
             xcr0: 1,
             interrupts: Vec::new(),
             nmis: 0,

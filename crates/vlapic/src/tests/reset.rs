@@ -159,3 +159,23 @@ fn software_disabled() {
     fixture.write(Register::SVR, 0x1ff);
     assert_eq!(fixture.read(Register::LVT_LINT0), 0x1_0700);
 }
+
+/// What firmware hands over: the APIC on, the PIC at LINT0, the board's NMI at LINT1, all else as after RESET; and an
+/// INIT takes it back.
+#[test]
+fn virtual_wire() {
+    let mut fixture = Fixture::reset(0);
+    fixture.apic.set_virtual_wire();
+    for &(register, reset) in AFTER_RESET {
+        let expected = match register {
+            Register::SVR => 0x1ff,
+            Register::LVT_LINT0 => 0x700,
+            Register::LVT_LINT1 => 0x400,
+            _ => reset,
+        };
+        assert_eq!(fixture.read(register), expected, "{register:?}");
+    }
+    assert!(fixture.apic.identity().software_enabled);
+    fixture.apic.init();
+    assert_eq!((fixture.read(Register::SVR), fixture.read(Register::LVT_LINT0)), (0xff, 0x10000));
+}
