@@ -5,8 +5,7 @@
 //!
 //! Lines are logical: a pin is asserted when its device asks, whatever polarity the entry names, because no device here
 //! has a polarity of its own. Messages are delivered at once, so the delivery-status bit always reads 0. The arbitration
-//! register reads 0: there is no APIC bus to arbitrate (as in Bochs and in chips since the front-side bus carries the
-//! messages).
+//! register follows the ID register, which has four bits; Bochs keeps eight and arbitrates with 0.
 
 use arch::apic::{DeliveryMode, Message, Shorthand};
 use arch::{GuestPhys, Width};
@@ -19,8 +18,11 @@ pub(crate) const PINS: u8 = 24;
 const VERSION: u32 = 0x11 | (PINS as u32 - 1) << 16;
 const REG_ID: u8 = 0x00;
 const REG_VERSION: u8 = 0x01;
+const REG_ARBITRATION: u8 = 0x02;
 const REG_REDIRECTION: u8 = 0x10;
 
+/// Bits 27:24 of the ID register (data sheet 3.2.1 "IOAPICID—IOAPIC Identification Register").
+const ID_BITS: u8 = 0xf;
 /// Entry bits that a write changes: all of 31:0 that exist, but delivery status (12) and remote IRR (14).
 const WRITABLE: u32 = 0x0001_afff;
 const REMOTE_IRR: u32 = 1 << 14;
@@ -79,7 +81,7 @@ pub(crate) struct IoApic {
 impl IoApic {
     /// All pins masked. `id` is the APIC ID it starts with: as in Bochs, the number of processors.
     pub(crate) fn new(id: u8) -> Self {
-        Self { id, select: 0, lines: 0, entries: [Entry { low: MASKED, high: 0 }; PINS as usize] }
+        Self { id: id & ID_BITS, select: 0, lines: 0, entries: [Entry { low: MASKED, high: 0 }; PINS as usize] }
     }
 
     /// Whether pin `pin` is masked.
@@ -157,7 +159,7 @@ impl IoApic {
         match self.select {
             REG_ID => u32::from(self.id) << 24,
             REG_VERSION => VERSION,
-            // Arbitration (2), and registers that do not exist.
+            REG_ARBITRATION => u32::from(self.id) << 24,
             _ => 0,
         }
     }
@@ -165,7 +167,7 @@ impl IoApic {
     fn write_register(&mut self, value: u32) -> Option<Message> {
         let Some((pin, high)) = self.selected() else {
             if self.select == REG_ID {
-                self.id = value.to_le_bytes()[3];
+                self.id = value.to_le_bytes()[3] & ID_BITS;
             }
             return None;
         };
