@@ -42,7 +42,7 @@ pub(crate) fn end(status: u32, reason: fmt::Arguments<'_>) -> ! {
         // Another processor was first, and its reason counts.
         halt::forever();
     }
-    for number in 0..hw::layout::MAX_PROCESSORS as u32 {
+    for number in (0..).take(hw::layout::MAX_PROCESSORS) {
         if number != percpu::number() {
             apic::kick(number);
         }

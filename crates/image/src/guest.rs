@@ -20,10 +20,10 @@ use crate::tables::TableFrames;
 use crate::vm::{MAX_VCPUS, Post, Vm};
 
 /// A sentence for the user that says why a guest cannot be made.
-pub type Sentence = String<256>;
+pub(crate) type Sentence = String<256>;
 
 /// A VM that is ready to run, and what its vCPUs need to start.
-pub struct Guest {
+pub(crate) struct Guest {
     /// The VM.
     pub vm: &'static Vm,
     /// How its first vCPU starts.
@@ -47,11 +47,14 @@ pub struct Guest {
 /// The legacy region that is no RAM: video memory up to the option ROMs.
 const ROMS_START: u64 = 0xc_0000;
 
+/// Bytes of a page, as a length.
+const PAGE_BYTES: usize = 4096;
+
 /// The embedded guest.
 static DEMO: &[u8] = include_bytes!(env!("NESTLING_DEMO"));
 
 /// Makes the VM that `description` describes, out of boot modules that `module` finds by name.
-pub fn make(
+pub(crate) fn make(
     description: &Description,
     machine: Capabilities,
     module: impl Fn(&str) -> Option<&'static [u8]>,
@@ -194,14 +197,14 @@ fn flat_start(entry: &EntryState) -> FlatStart {
 }
 
 /// A page of zeros that stays for the rest of the run.
-fn page() -> Result<&'static mut [u8; PAGE_SIZE as usize], Sentence> {
+fn page() -> Result<&'static mut [u8; PAGE_BYTES], Sentence> {
     let frame = FRAMES.lock().zeroed_frame().ok_or_else(no_memory_for_tables)?;
     // SAFETY: the frame was free RAM that the direct map shows; this is the only reference to it.
     Ok(unsafe { &mut *physmem::pointer(frame) })
 }
 
 /// Makes `count` values where they stay for the rest of the run.
-pub fn leak<T>(count: usize, mut make: impl FnMut(usize) -> T) -> Result<&'static mut [T], Sentence> {
+pub(crate) fn leak<T>(count: usize, mut make: impl FnMut(usize) -> T) -> Result<&'static mut [T], Sentence> {
     let bytes = size_of::<T>().saturating_mul(count) as u64;
     let frames = FRAMES.lock().allocate(bytes, PAGE_SIZE).ok_or_else(no_memory_for_tables)?;
     let first = physmem::pointer::<T>(frames);
@@ -216,14 +219,14 @@ pub fn leak<T>(count: usize, mut make: impl FnMut(usize) -> T) -> Result<&'stati
 }
 
 /// Puts `value` where it stays for the rest of the run.
-pub fn leak_one<T>(value: T) -> Result<&'static mut T, Sentence> {
+pub(crate) fn leak_one<T>(value: T) -> Result<&'static mut T, Sentence> {
     let mut value = Some(value);
     let made = leak(1, |_| value.take())?;
     made.first_mut().and_then(Option::as_mut).ok_or_else(no_memory_for_tables)
 }
 
 /// A sentence, cut where it is too long to keep.
-pub fn sentence(text: core::fmt::Arguments<'_>) -> Sentence {
+pub(crate) fn sentence(text: core::fmt::Arguments<'_>) -> Sentence {
     let mut sentence = Sentence::new();
     // What does not fit is cut off; the beginning says what matters.
     let _ = sentence.write_fmt(text);

@@ -1,6 +1,6 @@
 //! L1's RAM: which host memory stands behind which guest-physical address.
 
-use arch::{GuestMemory, GuestPhys, HostPhys, OutsideMemory};
+use arch::{GuestMemory, GuestPhys, OutsideMemory};
 use heapless::Vec;
 use hw::physmem::Shared;
 
@@ -12,24 +12,19 @@ struct Piece {
 }
 
 /// L1's RAM, in few contiguous pieces.
-pub struct GuestRam {
+pub(crate) struct GuestRam {
     pieces: Vec<Piece, 8>,
 }
 
 impl GuestRam {
     /// No RAM yet.
-    pub const fn new() -> Self {
+    pub(crate) const fn new() -> Self {
         Self { pieces: Vec::new() }
     }
 
     /// Adds a piece; `Err` gives it back when there are too many.
-    pub fn add(&mut self, guest: GuestPhys, host: Shared) -> Result<(), Shared> {
+    pub(crate) fn add(&mut self, guest: GuestPhys, host: Shared) -> Result<(), Shared> {
         self.pieces.push(Piece { guest: guest.get(), host }).map_err(|piece| piece.host)
-    }
-
-    /// Guest address, host address and length of each piece.
-    pub fn pieces(&self) -> impl Iterator<Item = (GuestPhys, HostPhys, u64)> {
-        self.pieces.iter().map(|piece| (GuestPhys(piece.guest), piece.host.base(), piece.host.length()))
     }
 
     /// The piece that holds `at`, with the offset in it.

@@ -37,7 +37,7 @@ struct Resident {
 pub(crate) fn publish(guest: &'static mut Guest) -> &'static Guest {
     let guest = core::ptr::from_mut(guest);
     GUEST.store(guest, Ordering::Release);
-    for number in 0..hw::layout::MAX_PROCESSORS as u32 {
+    for number in (0..).take(hw::layout::MAX_PROCESSORS) {
         if number != percpu::number() {
             apic::kick(number);
         }

@@ -8,7 +8,7 @@ use vcpu::Report;
 const DISTINCT: usize = 32;
 
 /// What was said already.
-pub struct Reports {
+pub(crate) struct Reports {
     said: Vec<Said, DISTINCT>,
     unsaid: u64,
 }
@@ -21,12 +21,12 @@ enum Said {
 
 impl Reports {
     /// Nothing yet.
-    pub const fn new() -> Self {
+    pub(crate) const fn new() -> Self {
         Self { said: Vec::new(), unsaid: 0 }
     }
 
     /// A report of a vCPU.
-    pub fn add(&mut self, report: Report) {
+    pub(crate) fn add(&mut self, report: Report) {
         let report = match report {
             // A whole region of nothing is one thing to say.
             Report::NothingThere { at, write } => Report::NothingThere { at: at.page(), write },
@@ -57,7 +57,7 @@ impl Reports {
     }
 
     /// An access to a port that no device answers.
-    pub fn port(&mut self, port: u16, width: Width, write: bool) {
+    pub(crate) fn port(&mut self, port: u16, width: Width, write: bool) {
         if self.is_new(Said::Port { port, write }) {
             if write {
                 defmt::debug!("L1 writes port {=u16:#x} ({}), which nobody answers: lost", port, width);
@@ -68,7 +68,7 @@ impl Reports {
     }
 
     /// How many reports are not in the log, because they repeat or because there were too many.
-    pub const fn unsaid(&self) -> u64 {
+    pub(crate) const fn unsaid(&self) -> u64 {
         self.unsaid
     }
 

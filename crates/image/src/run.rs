@@ -88,9 +88,7 @@ fn tell(guest: &guest::Guest) -> ! {
 /// The description from the boot medium, or the embedded guest.
 fn read_config(boot: &BootInfo, config: &mut Config) {
     let Some(text) = module(boot, CONFIG_MODULE) else {
-        let mut vm = config::Vm::default();
-        vm.memory_mib = DEFAULT_MEMORY_MIB;
-        vm.cpus = 1;
+        let mut vm = config::Vm { memory_mib: DEFAULT_MEMORY_MIB, cpus: 1, ..config::Vm::default() };
         // The vector has room for more than one, the name for more than four characters.
         let _ = vm.name.push_str("demo");
         let _ = config.vms.push(vm);

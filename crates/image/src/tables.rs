@@ -7,13 +7,13 @@ use hw::physmem;
 
 /// Table frames out of the machine's free memory. Counts them, for the account at the end.
 #[derive(Default)]
-pub struct TableFrames {
+pub(crate) struct TableFrames {
     taken: u64,
 }
 
 impl TableFrames {
     /// How many frames the tables take.
-    pub const fn taken(&self) -> u64 {
+    pub(crate) const fn taken(&self) -> u64 {
         self.taken
     }
 }
@@ -26,17 +26,23 @@ impl Frames for TableFrames {
     }
 
     fn read(&self, table: HostPhys, index: usize) -> u64 {
-        // SAFETY: a table came from `allocate`, so the direct map shows it and only this type reaches it; processors read
-        // the same words on their own.
-        unsafe { physmem::pointer::<u64>(table).add(index & 511).read_volatile() }
+        // SAFETY: as for `word`.
+        unsafe { word(table, index).read_volatile() }
     }
 
     fn write(&mut self, table: HostPhys, index: usize, entry: u64) {
-        // SAFETY: as in `read`.
-        unsafe { physmem::pointer::<u64>(table).add(index & 511).write_volatile(entry) };
+        // SAFETY: as for `word`.
+        unsafe { word(table, index).write_volatile(entry) };
     }
 
     fn free(&mut self, _: HostPhys) {
         // L0 never gives frames back: a guest's tables live as long as the run.
     }
+}
+
+/// An entry of a table that came from `allocate`: the direct map shows it and only [`TableFrames`] reaches it. Processors
+/// read the same words on their own.
+fn word(table: HostPhys, index: usize) -> *mut u64 {
+    // SAFETY: a table is a page of 512 words.
+    unsafe { physmem::pointer::<u64>(table).add(index & 511) }
 }

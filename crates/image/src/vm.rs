@@ -14,10 +14,10 @@ use crate::guest_memory::GuestRam;
 use crate::reports::Reports;
 
 /// Most vCPUs of a VM.
-pub const MAX_VCPUS: usize = 64;
+pub(crate) const MAX_VCPUS: usize = 64;
 
 /// One virtual machine. Its vCPUs run on several processors at once; nothing here is locked on their fast paths.
-pub struct Vm {
+pub(crate) struct Vm {
     /// L1's RAM.
     pub memory: GuestRam,
     /// What was worth a line in the log.
@@ -38,7 +38,7 @@ pub struct Vm {
 }
 
 /// Where others reach a vCPU.
-pub struct Post {
+pub(crate) struct Post {
     mailbox: Mailbox,
     /// The processor that runs the vCPU.
     processor: AtomicU32,
@@ -46,17 +46,17 @@ pub struct Post {
 
 impl Post {
     /// Nothing posted; on the boot processor until [`Vm::place`] says otherwise.
-    pub const fn new() -> Self {
+    pub(crate) const fn new() -> Self {
         Self { mailbox: Mailbox::new(), processor: AtomicU32::new(0) }
     }
 }
 
 /// The vCPU that keeps the devices' time.
-pub const TIMEKEEPER: usize = 0;
+pub(crate) const TIMEKEEPER: usize = 0;
 
 impl Vm {
     /// A VM whose devices are `platform`.
-    pub fn new(memory: GuestRam, posts: &'static [Post], platform: Platform) -> Self {
+    pub(crate) fn new(memory: GuestRam, posts: &'static [Post], platform: Platform) -> Self {
         Self {
             memory,
             posts,
@@ -73,23 +73,23 @@ impl Vm {
     }
 
     /// Number of vCPUs.
-    pub const fn cpus(&self) -> usize {
+    pub(crate) const fn cpus(&self) -> usize {
         self.posts.len()
     }
 
     /// What was posted to vCPU `index`.
     #[inline(always)]
-    pub fn mailbox(&self, index: usize) -> &Mailbox {
+    pub(crate) fn mailbox(&self, index: usize) -> &Mailbox {
         &self.posts[index].mailbox
     }
 
     /// Says which processor runs vCPU `index`.
-    pub fn place(&self, index: usize, processor: u32) {
+    pub(crate) fn place(&self, index: usize, processor: u32) {
         self.posts[index].processor.store(processor, Ordering::Release);
     }
 
     /// Makes the processor of vCPU `index` look around, unless it is the one that asks.
-    pub fn kick(&self, index: usize) {
+    pub(crate) fn kick(&self, index: usize) {
         let processor = self.posts[index].processor.load(Ordering::Acquire);
         if processor != hw::percpu::number() {
             hw::apic::kick(processor);
@@ -97,7 +97,7 @@ impl Vm {
     }
 
     /// Sends `message`, from the vCPU `from` or from a device.
-    pub fn send(&self, message: &Message, from: Option<usize>) {
+    pub(crate) fn send(&self, message: &Message, from: Option<usize>) {
         for target in self.directory.targets(message, from).iter().take_while(|&target| target < self.cpus()) {
             if self.posts[target].mailbox.deliver(message) {
                 self.kick(target);
@@ -107,18 +107,18 @@ impl Vm {
 
     /// Whether the PIC asks for an interrupt.
     #[inline(always)]
-    pub fn pic_asserted(&self) -> bool {
+    pub(crate) fn pic_asserted(&self) -> bool {
         self.pic_asserted.load(Ordering::Acquire)
     }
 
     /// The devices' next deadline in TSC; `u64::MAX` for none.
     #[inline(always)]
-    pub fn device_deadline(&self) -> u64 {
+    pub(crate) fn device_deadline(&self) -> u64 {
         self.device_deadline.load(Ordering::Acquire)
     }
 
     /// Calls the devices, and tells the timekeeper when they want attention earlier than before.
-    pub fn devices<T>(&self, act: impl FnOnce(&mut Platform, &mut Wires<'_>) -> T) -> T {
+    pub(crate) fn devices<T>(&self, act: impl FnOnce(&mut Platform, &mut Wires<'_>) -> T) -> T {
         let mut platform = self.platform.lock();
         let result = act(&mut platform, &mut Wires { vm: self });
         let deadline = platform.deadline();
@@ -131,7 +131,7 @@ impl Vm {
     }
 
     /// The VM must stop. The first reason counts; every vCPU learns of it.
-    pub fn end(&self, stop: Stop) {
+    pub(crate) fn end(&self, stop: Stop) {
         self.stop.lock().get_or_insert(stop);
         self.stopping.store(true, Ordering::Release);
         for index in 0..self.cpus() {
@@ -141,30 +141,30 @@ impl Vm {
 
     /// Why the VM must stop, once somebody said so.
     #[inline]
-    pub fn stop(&self) -> Option<Stop> {
+    pub(crate) fn stop(&self) -> Option<Stop> {
         if self.stopping.load(Ordering::Acquire) { *self.stop.lock() } else { None }
     }
 
     /// Whether vCPU `index`, which waits, must look at the PIC again.
-    pub fn take_pic_change(&self, index: usize) -> bool {
+    pub(crate) fn take_pic_change(&self, index: usize) -> bool {
         index == TIMEKEEPER && self.pic_rose.load(Ordering::Relaxed) && self.pic_rose.swap(false, Ordering::AcqRel)
     }
 
     /// Whether another vCPU that lives on the processor of vCPU `index` was sent something.
-    pub fn neighbour_has_mail(&self, index: usize) -> bool {
+    pub(crate) fn neighbour_has_mail(&self, index: usize) -> bool {
         let home = self.posts[index].processor.load(Ordering::Relaxed);
         let mut others = self.posts.iter().enumerate().filter(|(other, _)| *other != index);
         others.any(|(_, post)| post.processor.load(Ordering::Relaxed) == home && !post.mailbox.is_empty())
     }
 
     /// vCPU `index` is about to run: before it takes its mail, so that nobody thinks that nothing can wake it.
-    pub fn runs(&self, index: usize) {
+    pub(crate) fn runs(&self, index: usize) {
         self.deaf.fetch_and(!(1 << index), Ordering::AcqRel);
     }
 
     /// vCPU `index` waits; `deaf` when no interrupt can wake it. When all are deaf, nothing ever will: the VM ends, and
     /// the answer is true.
-    pub fn waits(&self, index: usize, deaf: bool) -> bool {
+    pub(crate) fn waits(&self, index: usize, deaf: bool) -> bool {
         if !deaf {
             return false;
         }
@@ -180,7 +180,7 @@ impl Vm {
 }
 
 /// The devices' wires, while the platform's lock is held.
-pub struct Wires<'a> {
+pub(crate) struct Wires<'a> {
     vm: &'a Vm,
 }
 

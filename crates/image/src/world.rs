@@ -10,7 +10,7 @@ use crate::guest_memory::GuestRam;
 use crate::vm::{TIMEKEEPER, Vm};
 
 /// The VM as vCPU `index` sees it.
-pub struct Place {
+pub(crate) struct Place {
     /// The VM.
     pub vm: &'static Vm,
     /// The vCPU.
@@ -22,7 +22,7 @@ pub struct Place {
 impl Place {
     /// When the devices want attention, if this vCPU keeps their time.
     #[inline(always)]
-    pub fn device_deadline(&self) -> u64 {
+    pub(crate) fn device_deadline(&self) -> u64 {
         if self.index == TIMEKEEPER { self.vm.device_deadline() } else { u64::MAX }
     }
 }

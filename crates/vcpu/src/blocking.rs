@@ -41,10 +41,6 @@ impl Blocking {
     pub(crate) const fn without_nmi(self) -> Self {
         Self(self.0 & !Self::NMI)
     }
-
-    pub(crate) const fn with_nmi(self) -> Self {
-        Self(self.0 | Self::NMI)
-    }
 }
 
 /// Whether RFLAGS.IF is set.

@@ -36,7 +36,7 @@ pub const fn cr0_is_legal(value: u64, cr4: Cr4, efer: Efer, code_segment_is_long
         return cr4.contains(Cr4::PAE) && !code_segment_is_long;
     }
     // Paging cannot go off in 64-bit mode, nor with PCIDs on.
-    paging || !(efer.contains(Efer::LMA) && code_segment_is_long) && !cr4.contains(Cr4::PCIDE)
+    paging || !(cr4.contains(Cr4::PCIDE) || efer.contains(Efer::LMA) && code_segment_is_long)
 }
 
 /// CR0 as the VMCS must hold it: the guest's bits with L0's instead of the owned ones.

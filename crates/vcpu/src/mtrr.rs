@@ -8,7 +8,7 @@ const VARIABLE: usize = 8;
 
 /// The MTRRs of one vCPU.
 #[derive(Clone, Debug)]
-pub struct Mtrrs {
+pub(crate) struct Mtrrs {
     default_type: u64,
     fixed: [u64; 11],
     variable: [u64; 2 * VARIABLE],
@@ -18,7 +18,7 @@ pub struct Mtrrs {
 impl Mtrrs {
     /// As firmware leaves them: on, everything write-back but the gigabyte below 4 GiB, where the devices are, and
     /// the legacy video and ROM area.
-    pub const fn new(physical_address_bits: u8) -> Self {
+    pub(crate) const fn new(physical_address_bits: u8) -> Self {
         const WRITE_BACK: u64 = 0x0606_0606_0606_0606;
         let mut fixed = [WRITE_BACK; 11];
         fixed[2] = 0;
@@ -29,10 +29,10 @@ impl Mtrrs {
     }
 
     /// IA32_MTRRCAP: eight variable ranges, fixed ranges, write-combining.
-    pub const CAPABILITIES: u64 = VARIABLE as u64 | 1 << 8 | 1 << 10;
+    pub(crate) const CAPABILITIES: u64 = VARIABLE as u64 | 1 << 8 | 1 << 10;
 
     /// RDMSR of one of these registers; `None` if `msr` is none of them.
-    pub fn read(&self, msr: Msr) -> Option<u64> {
+    pub(crate) fn read(&self, msr: Msr) -> Option<u64> {
         match msr {
             Msr::MTRRCAP => Some(Self::CAPABILITIES),
             Msr::MTRR_DEF_TYPE => Some(self.default_type),
@@ -44,7 +44,7 @@ impl Mtrrs {
     ///
     /// # Errors
     /// #GP(0) for reserved bits, reserved memory types, and any write of IA32_MTRRCAP.
-    pub fn write(&mut self, msr: Msr, value: u64) -> Option<Result<(), Fault>> {
+    pub(crate) fn write(&mut self, msr: Msr, value: u64) -> Option<Result<(), Fault>> {
         let gp = Some(Err(Fault::Gp(0)));
         if msr == Msr::MTRRCAP {
             return gp;

@@ -37,10 +37,10 @@ impl Vcpu {
         // Whatever happened while the vCPU was away is looked at once.
         self.attention = true;
         loop {
-            if self.attention || !world.mailbox().is_empty() {
-                if let Some(left) = self.attend(cpu, world) {
-                    return left;
-                }
+            if (self.attention || !world.mailbox().is_empty())
+                && let Some(left) = self.attend(cpu, world)
+            {
+                return left;
             }
             self.arm_timer(cpu, world);
             if let Err(refused) = cpu.enter(&mut self.regs, self.launched) {

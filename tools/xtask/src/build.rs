@@ -46,11 +46,11 @@ fn build(with_image: bool) -> Result<Built> {
     let _lock = Lock::take(&places::output()?)?;
     let release = places::target().join(TARGET).join("release");
     let step = Step::start("building the guests");
-    cargo("guests")?.output()?;
+    cargo("build", &["guests"])?.output()?;
     step.done("");
     let image = if with_image {
         let step = Step::start("building Nestling");
-        cargo("image")?.env("NESTLING_DEMO", release.join("demo")).output()?;
+        cargo("build", &["image"])?.env("NESTLING_DEMO", release.join("demo")).output()?;
         step.done("");
         Some(release.join("nestling"))
     } else {
@@ -59,10 +59,11 @@ fn build(with_image: bool) -> Result<Built> {
     Ok(Built { image, guests: release })
 }
 
-/// `cargo build` of one package for the bare-metal target.
-fn cargo(package: &str) -> Result<Tool> {
+/// `cargo COMMAND` of packages for the bare-metal target, in the release profile.
+pub(crate) fn cargo(command: &str, packages: &[&str]) -> Result<Tool> {
     let tool = Tool::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()))
-        .args(["build", "--quiet", "--release", "--target", TARGET, "--package", package])
+        .args([command, "--quiet", "--release", "--target", TARGET])
+        .args(packages.iter().flat_map(|package| ["--package", package]))
         .dir(&places::workspace());
     match rust_target::toolchain().context("the Rust toolchain cannot build for bare metal")? {
         Toolchain::Ready => Ok(tool),
