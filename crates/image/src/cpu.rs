@@ -5,14 +5,14 @@ use hw::vmx::{CurrentVmcs, VmFail};
 use vcpu::{Cpu, EntryRefused};
 
 /// The processor that executes this, with one vCPU's VMCS current on it.
-pub struct Processor {
+pub(crate) struct Processor {
     vmcs: CurrentVmcs,
     vpid: u16,
 }
 
 impl Processor {
     /// This processor, with `vmcs` current, whose guest is tagged `vpid`.
-    pub const fn new(vmcs: CurrentVmcs, vpid: u16) -> Self {
+    pub(crate) const fn new(vmcs: CurrentVmcs, vpid: u16) -> Self {
         Self { vmcs, vpid }
     }
 }

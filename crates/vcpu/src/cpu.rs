@@ -36,7 +36,6 @@ pub trait Cpu {
     /// Loads XCR0 with a value that the handler has checked.
     fn set_xcr0(&mut self, value: u64);
 
-
     /// Loads CR2: VM exits and entries leave it alone, and a page fault injected by L0 must bring its address.
     fn set_cr2(&mut self, value: u64);
 
@@ -45,9 +44,9 @@ pub trait Cpu {
 
     /// Loads DR6.
     fn set_dr6(&mut self, value: u64);
+
     /// Zeroes DR0 to DR3, which VM exits and entries leave alone too.
     fn clear_breakpoint_addresses(&mut self);
-
 
     /// Writes back and invalidates the caches, for a guest's WBINVD or INVD.
     fn write_back_caches(&mut self);

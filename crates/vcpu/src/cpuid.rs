@@ -51,8 +51,7 @@ const LEAF1_ECX: u32 = bits(&[0, 1, 9, 12, 13, 17, 19, 20, 22, 23, 25, 26, 28, 2
 /// Leaf 1 ECX, emulated whatever the machine has: x2APIC, TSC deadline; bit 31 says that a hypervisor answers.
 const LEAF1_ECX_OURS: u32 = bits(&[21, 24, 31]);
 /// Leaf 1 EDX: all but serial number, debug store, thermal MSRs, thermal monitor, pending-break enable.
-const LEAF1_EDX: u32 =
-    bits(&[0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 11, 12, 13, 14, 15, 16, 17, 19, 23, 24, 25, 26, 27]);
+const LEAF1_EDX: u32 = bits(&[0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 11, 12, 13, 14, 15, 16, 17, 19, 23, 24, 25, 26, 27]);
 /// Leaf 7.0 EBX: no TSX, MPX, resource monitoring, processor trace, SGX. INVPCID only with its control.
 const LEAF7_EBX: u32 = bits(&[0, 1, 3, 5, 6, 7, 8, 9, 13, 16, 17, 18, 19, 20, 21, 23, 24, 28, 29, 30, 31]);
 /// Leaf 7.0 ECX: vector extensions, UMIP, PKU, CLDEMOTE, MOVDIRI, MOVDIR64B. RDPID only with "enable RDTSCP".
@@ -199,15 +198,16 @@ impl CpuidTable {
             },
             4 => self.caches.get(subleaf as usize).copied().unwrap_or(zero),
             // Subleaf number and APIC id come back even where the level is invalid.
-            0xb if self.max_basic >= 0xb => self
-                .topology
-                .get(subleaf as usize)
-                .copied()
-                .unwrap_or(CpuidResult { ecx: subleaf & 0xff, edx: self.apic_id, ..zero }),
+            0xb if self.max_basic >= 0xb => self.topology.get(subleaf as usize).copied().unwrap_or(CpuidResult {
+                ecx: subleaf & 0xff,
+                edx: self.apic_id,
+                ..zero
+            }),
             0xd => self.xsave.get(subleaf as usize).copied().unwrap_or(zero),
             0x8000_0001 if self.max_extended >= 0x8000_0001 => return (self.extended[1], Patch::Syscall),
             0x4000_0000 => {
-                let name = |i: usize| u32::from_le_bytes([SIGNATURE[i], SIGNATURE[i + 1], SIGNATURE[i + 2], SIGNATURE[i + 3]]);
+                let name =
+                    |i: usize| u32::from_le_bytes([SIGNATURE[i], SIGNATURE[i + 1], SIGNATURE[i + 2], SIGNATURE[i + 3]]);
                 CpuidResult { eax: 0x4000_0000, ebx: name(0), ecx: name(4), edx: name(8) }
             }
             0x4000_0001..=0x4000_00ff => zero,
@@ -236,7 +236,6 @@ impl CpuidTable {
     }
 
     /// Physical-address width shown to L1, in bits.
-    #[expect(clippy::cast_possible_truncation, reason = "masked to eight bits")]
     pub const fn physical_address_bits(&self) -> u8 {
         if self.max_extended >= 0x8000_0008 { (self.extended[8].eax & 0xff) as u8 } else { 36 }
     }

@@ -79,7 +79,8 @@ impl<V: Access> Registers for VmcsRegisters<'_, V> {
         let cr4 = Cr4::from_bits_retain(self.vmcs.read(GUEST_CR4));
         let efer = Efer::from_bits_retain(self.vmcs.read(GUEST_IA32_EFER));
         let uses_pdptes = cr0.contains(Cr0::PG) && cr4.contains(Cr4::PAE) && !efer.contains(Efer::LMA);
-        let pdptes = uses_pdptes.then(|| [GUEST_PDPTE0, GUEST_PDPTE1, GUEST_PDPTE2, GUEST_PDPTE3].map(|f| self.vmcs.read(f)));
+        let pdptes =
+            uses_pdptes.then(|| [GUEST_PDPTE0, GUEST_PDPTE1, GUEST_PDPTE2, GUEST_PDPTE3].map(|f| self.vmcs.read(f)));
         let rights = AccessRights(self.vmcs.read(GUEST_SS_ACCESS_RIGHTS));
         Paging {
             cr0,

@@ -131,10 +131,8 @@ impl Vcpu {
         let bootstrap = identity.index == 0;
         Self {
             regs: GuestRegs::default(),
-            apic: LocalApic::new(topology.apic_id, bootstrap, identity.frequencies).with_features(Features {
-                physical_address_bits: cpuid.physical_address_bits(),
-                ..Features::DEFAULT
-            }),
+            apic: LocalApic::new(topology.apic_id, bootstrap, identity.frequencies)
+                .with_features(Features { physical_address_bits: cpuid.physical_address_bits(), ..Features::DEFAULT }),
             counters: Counters::new(),
             index: identity.index,
             bootstrap,

@@ -29,7 +29,7 @@ pub enum Activity {
 
 /// An event on its way into the guest: VM-entry interruption information, with what belongs to it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Injection {
+pub(crate) struct Injection {
     /// Type, vector, whether an error code is delivered.
     pub info: EventInfo,
     /// The error code, if it is delivered.

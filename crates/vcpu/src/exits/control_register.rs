@@ -4,8 +4,8 @@ use arch::control::{Cr0, Cr4, Efer};
 use arch::segment::AccessRights;
 use arch::{Fault, Gpr};
 use vmcs::Access;
-use vmcs::qualification::CrAccess;
 use vmcs::fields::*;
+use vmcs::qualification::CrAccess;
 
 use crate::control_registers::{CR0_OWNED, cr0_is_legal, cr4_owned};
 use crate::cpu::Cpu;
@@ -68,7 +68,11 @@ fn mov_to_cr8(vcpu: &mut Vcpu, cpu: &mut impl Cpu, world: &impl World, source: G
 fn read_operand(vcpu: &Vcpu, cpu: &mut impl Cpu, register: Gpr) -> u64 {
     let value = read_gpr(vcpu, cpu, register);
     let in_long_mode = cpu.vmcs().read(GUEST_IA32_EFER) & Efer::LMA.bits() != 0;
-    if in_long_mode && AccessRights(cpu.vmcs().read(GUEST_CS_ACCESS_RIGHTS)).is_long() { value } else { value & 0xffff_ffff }
+    if in_long_mode && AccessRights(cpu.vmcs().read(GUEST_CS_ACCESS_RIGHTS)).is_long() {
+        value
+    } else {
+        value & 0xffff_ffff
+    }
 }
 
 fn read_gpr(vcpu: &Vcpu, cpu: &mut impl Cpu, register: Gpr) -> u64 {

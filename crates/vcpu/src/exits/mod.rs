@@ -19,7 +19,7 @@ use crate::world::World;
 
 /// What comes after an exit was handled.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Next {
+pub(crate) enum Next {
     /// Straight back into the guest: nothing that decides about events changed.
     Resume,
     /// Back into the guest by way of the checks for events and timers.
@@ -74,7 +74,9 @@ fn handle_decoded<C: Cpu, W: World>(vcpu: &mut Vcpu, cpu: &mut C, world: &W, rea
         Exit::Xsetbv => instruction::xsetbv(vcpu, cpu),
         Exit::Invd | Exit::Wbinvd => instruction::write_back(vcpu, cpu),
         Exit::Rdpmc => vcpu.inject_fault(cpu, arch::Fault::Gp(0)),
-        Exit::Getsec | Exit::Monitor | Exit::Mwait { .. } | Exit::Rsm | Exit::Vmx(_) => vcpu.inject_fault(cpu, arch::Fault::Ud),
+        Exit::Getsec | Exit::Monitor | Exit::Mwait { .. } | Exit::Rsm | Exit::Vmx(_) => {
+            vcpu.inject_fault(cpu, arch::Fault::Ud)
+        }
         Exit::TripleFault => Next::Stop(Stop::TripleFault),
         Exit::TaskSwitch(_) => Next::Stop(Stop::TaskSwitch),
         Exit::EntryFailed(_) => Next::Stop(Stop::EntryFailed),

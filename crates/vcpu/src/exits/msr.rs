@@ -69,13 +69,7 @@ fn read_value(vcpu: &mut Vcpu, cpu: &mut impl Cpu, msr: Msr) -> Result<u64, Faul
     }
 }
 
-fn write_value<C: Cpu, W: World>(
-    vcpu: &mut Vcpu,
-    cpu: &mut C,
-    world: &W,
-    msr: Msr,
-    value: u64,
-) -> Result<(), Fault> {
+fn write_value<C: Cpu, W: World>(vcpu: &mut Vcpu, cpu: &mut C, world: &W, msr: Msr, value: u64) -> Result<(), Fault> {
     let tsc = cpu.tsc();
     match msr {
         Msr::TSC_DEADLINE | Msr::APIC_BASE | Msr(0x800..=0x8ff) => {

@@ -139,12 +139,13 @@ fn fault_during_delivery_of_an_interrupt_is_delivered() {
 /// A contributory fault during the delivery of a contributory one is a double fault with error code 0.
 #[test]
 fn second_contributory_fault_is_a_double_fault() {
-    for (first, second_is_double) in [(Vector::GP, true), (Vector::PF, true), (Vector::DB, false), (Vector::DF, false)] {
+    for (first, second_is_double) in [(Vector::GP, true), (Vector::PF, true), (Vector::DB, false), (Vector::DF, false)]
+    {
         let mut bench = Bench::new(0);
-        bench.vcpu.injection = Some(crate::state::Injection::exception(first.0, None));
+        bench.vcpu.injection = Some(state::Injection::exception(first.0, None));
         let next = bench.vcpu.inject_fault(&mut bench.cpu, arch::Fault::Gp(0x18));
         if first == Vector::DF {
-            assert_eq!(next, crate::exits::Next::Stop(Stop::TripleFault));
+            assert_eq!(next, exits::Next::Stop(Stop::TripleFault));
             continue;
         }
         let entry = bench.run_script()[0];
@@ -153,7 +154,6 @@ fn second_contributory_fault_is_a_double_fault() {
     }
 }
 
-/// INIT puts an application processor into wait-for-SIPI; the start-up IPI starts it in real mode at its page.
 /// A kernel that knows only the PIC, and never touches the APIC, gets its interrupts: firmware has left the bootstrap
 /// processor's APIC in virtual-wire mode.
 #[test]
@@ -164,18 +164,19 @@ fn pic_reaches_a_kernel_that_ignores_the_apic() {
     assert_eq!(bench.run_script()[0].event, EventInfo::external(0x20));
 }
 
+/// INIT puts an application processor into wait-for-SIPI; the start-up IPI starts it in real mode at its page.
 #[test]
 fn init_and_startup() {
     let mut bench = Bench::new(1);
     assert_eq!(bench.run(), Left::WaitsForSipi);
-    bench.world.mailbox.post_init();
     (bench.cpu.cr2, bench.cpu.dr6, bench.cpu.has_breakpoints) = (0x1234, 0xffff_4ff1, true);
+    bench.world.mailbox.post_init();
     bench.world.mailbox.post_startup(0x9a);
     bench.run_script();
     let vmcs = &bench.cpu.vmcs;
-    assert_eq!(vmcs.read(GUEST_CS_BASE), 0x9_a000);
     // SDM 3A table 9-1, column INIT: what no VM entry loads is L0's to reset.
     assert_eq!((bench.cpu.cr2, bench.cpu.dr6, bench.cpu.has_breakpoints), (0, 0xffff_0ff0, false));
+    assert_eq!(vmcs.read(GUEST_CS_BASE), 0x9_a000);
     assert_eq!(vmcs.read(GUEST_CS_SELECTOR), 0x9a00);
     assert_eq!(vmcs.read(GUEST_RIP), 0);
     assert_eq!(vmcs.read(GUEST_CR0) & 1, 0, "real mode");

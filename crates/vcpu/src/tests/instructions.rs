@@ -4,7 +4,7 @@ use arch::{Gpr, Msr, Vector};
 use vmcs::fields::*;
 use vmcs::{Access, EventInfo, ExitReason};
 
-use super::fakes::{Bench, of_length};
+use super::fakes::Bench;
 use crate::*;
 
 const START: u64 = 0x10_0000;
@@ -48,10 +48,9 @@ fn single_step_traps_after_each_iteration() {
     const TF: u64 = 1 << 8;
     const RF: u64 = 1 << 16;
     let bytes_to_port_0x21_with_rep = 0x21_0000 | 1 << 5 | 1 << 4;
-    for (flags, left, rip, expected) in [
-        (TF, 2, START, EventInfo::hardware_exception(Vector::DB, false)),
-        (0, 0, START + 2, EventInfo(0)),
-    ] {
+    for (flags, left, rip, expected) in
+        [(TF, 2, START, EventInfo::hardware_exception(Vector::DB, false)), (0, 0, START + 2, EventInfo(0))]
+    {
         let mut bench = Bench::new(0);
         bench.cpu.exit(ExitReason::IO, move |vmcs, regs| {
             regs.set(Gpr::Rcx, 3);
