@@ -2,21 +2,20 @@
 
 use core::fmt::Write as _;
 
-use arch::{GuestPhys, PAGE_SIZE};
+use arch::PAGE_SIZE;
 use config::{SelfTest, Vm as Description};
 use devices::{Platform, PlatformConfig};
-use ept::{Ept, Invalidation, MemoryType, PageSize, Permissions};
 use heapless::String;
 use hw::frames::FRAMES;
-use hw::physmem::{self, Shared};
-use loader::e820::{GIB, MIB, VIDEO_START};
+use hw::physmem;
+use loader::e820::MIB;
 use loader::{EntryState, Images, MemoryLayout, ModuleImage};
 use vcpu::{Controls, FlatStart, Pages};
 use vlapic::Frequencies;
-use vmcs::{Capabilities, EptVpid};
+use vmcs::Capabilities;
 
 use crate::guest_memory::GuestRam;
-use crate::tables::TableFrames;
+use crate::memory::{Memory, make_memory};
 use crate::vm::{MAX_VCPUS, Post, Vm};
 
 /// A sentence for the user that says why a guest cannot be made.
@@ -44,9 +43,6 @@ pub(crate) struct Guest {
     pub processors: u32,
 }
 
-/// The legacy region that is no RAM: video memory up to the option ROMs.
-const ROMS_START: u64 = 0xc_0000;
-
 /// Bytes of a page, as a length.
 const PAGE_BYTES: usize = 4096;
 
@@ -68,8 +64,8 @@ pub(crate) fn make(
         )));
     }
     let layout = MemoryLayout::new(u64::from(description.memory_mib) * MIB, description.cpus);
-    let (memory, ept, tables) = make_memory(&layout, &machine)?;
-    let entry = load(description, &memory, &layout, module)?;
+    let Memory { ram, ept, table_bytes } = make_memory(&layout, &machine)?;
+    let entry = load(description, &ram, &layout, module)?;
 
     let tsc_hz = hw::tsc::frequency();
     let now = hw::tsc::now();
@@ -82,7 +78,7 @@ pub(crate) fn make(
         now,
     });
     let posts = leak(cpus, |_| Post::new())?;
-    let vm: &'static Vm = leak_one(Vm::new(memory, posts, platform))?;
+    let vm: &'static Vm = leak_one(Vm::new(ram, posts, platform))?;
 
     let has_rdtscp = controls.secondary.chosen.contains(vmcs::controls::SecondaryBased::ENABLE_RDTSCP);
     let (msr_bitmap, io_bitmap_a, io_bitmap_b) = (page()?, page()?, page()?);
@@ -104,54 +100,14 @@ pub(crate) fn make(
         controls,
         machine,
         frequencies,
-        table_bytes: tables.taken() * PAGE_SIZE,
+        table_bytes,
         processors: 1,
         self_test: None,
     })
 }
 
-/// RAM for the guest, and the EPT that maps it with the largest pages there are.
-fn make_memory(layout: &MemoryLayout, machine: &Capabilities) -> Result<(GuestRam, Ept, TableFrames), Sentence> {
-    let largest = if machine.ept_vpid.contains(EptVpid::PAGES_1G) { PageSize::Size1G } else { PageSize::Size2M };
-    let mut tables = TableFrames::default();
-    let mut ept = Ept::new(&mut tables, largest, false).ok_or_else(no_memory_for_tables)?;
-    let mut ram = GuestRam::new();
-    for (guest, bytes) in [(0, layout.below_4g), (4 * GIB, layout.above_4g)] {
-        if bytes == 0 {
-            continue;
-        }
-        let align = if bytes >= GIB && largest == PageSize::Size1G { GIB } else { 2 * MIB };
-        let free = FRAMES.lock().largest();
-        let host = {
-            let mut frames = FRAMES.lock();
-            frames.allocate(bytes, align).or_else(|| frames.allocate(bytes, 2 * MIB))
-        };
-        let host = host.ok_or_else(|| {
-            sentence(format_args!(
-                "the guest needs {} MiB of memory in one piece and the machine has {} MiB left: give the guest less memory or the machine more",
-                bytes / MIB,
-                free / MIB
-            ))
-        })?;
-        let end = guest + bytes;
-        // Below 1 MiB the video window is a device's; the rest is RAM, also where firmware has its tables.
-        let parts = if guest == 0 { [(0, VIDEO_START), (ROMS_START, end)] } else { [(guest, end), (end, end)] };
-        for (start, end) in parts.into_iter().filter(|(start, end)| start < end) {
-            let at = host.add(start - guest);
-            // SAFETY: the frames were free RAM that the direct map shows; from here on only the guest and `GuestRam` use them.
-            let shared = unsafe { Shared::new(at, end - start) };
-            ram.add(GuestPhys(start), shared)
-                .map_err(|_| sentence(format_args!("the guest's memory is in too many pieces")))?;
-            // No processor has used these tables yet, so nothing of them is cached.
-            let _: Invalidation = ept
-                .map(&mut tables, GuestPhys(start), at, end - start, Permissions::all(), MemoryType::WriteBack)
-                .map_err(|_| no_memory_for_tables())?;
-        }
-    }
-    Ok((ram, ept, tables))
-}
-
-fn no_memory_for_tables() -> Sentence {
+/// The refusal when even small things find no room.
+pub(crate) fn no_memory_for_tables() -> Sentence {
     sentence(format_args!("there is no memory left for the guest's page tables: give the machine more memory"))
 }
 

@@ -11,6 +11,7 @@ mod guest;
 mod guest_memory;
 mod log;
 mod machine;
+mod memory;
 mod panic;
 mod processor;
 mod reports;
@@ -84,6 +85,9 @@ unsafe extern "sysv64" fn boot_main(magic: u32, info: u32) -> ! {
     }
 
     let map = machine::take_memory(&info).unwrap_or_else(|error| refuse(format_args!("{error}")));
+    for range in map.usable() {
+        defmt::info!("memory {=u64:#x} to {=u64:#x}", range.start, range.end);
+    }
     const NO_MEMORY: &str = "too little memory: there is none for Nestling's page tables";
     // SAFETY: once, by the boot processor, on the boot stack.
     let mut tables = unsafe { machine::own_page_tables(&map) }.unwrap_or_else(|_| refuse(format_args!("{NO_MEMORY}")));
