@@ -3,7 +3,7 @@
 use arch::apic::{DEFAULT_BASE, Register};
 use arch::msr::Msr;
 
-use crate::{cpu, memory, msr};
+use crate::{cpu, memory, msr, multiboot};
 
 /// APIC_BASE: x2APIC mode.
 pub const EXTD: u64 = 1 << 10;
@@ -23,9 +23,9 @@ pub fn is_x2apic() -> bool {
     msr::read(Msr::APIC_BASE) & EXTD != 0
 }
 
-/// Whether the processor has x2APIC mode.
+/// Whether the processor has x2APIC mode, and the argument `without-x2apic` is not given.
 pub fn has_x2apic() -> bool {
-    cpu::cpuid(1, 0).ecx & 1 << 21 != 0
+    cpu::cpuid(1, 0).ecx & 1 << 21 != 0 && !multiboot::is_without("x2apic")
 }
 
 /// Switches this processor to x2APIC mode.

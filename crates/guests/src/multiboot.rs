@@ -73,6 +73,12 @@ pub fn number(name: &str) -> Option<u32> {
     arguments().find_map(|word| word.strip_prefix(name)?.strip_prefix('=')?.parse().ok())
 }
 
+/// Whether the argument `without-NAME` asks to leave a feature alone that this machine may have and another one has not,
+/// so that both give the same log.
+pub fn is_without(feature: &str) -> bool {
+    arguments().any(|word| word.strip_prefix("without-") == Some(feature))
+}
+
 /// The modules in the loader's order.
 pub fn modules() -> impl Iterator<Item = Module> {
     MODULES.iter().take(MODULE_COUNT.load(Ordering::Relaxed)).map(|module| {

@@ -18,6 +18,9 @@ pub enum Stop {
     HaltedForEver,
     /// L1 fetched an instruction from the registers of a device.
     FetchFromDevice(GuestPhys),
+    /// L1 moved the registers of a local APIC to this page, which is its RAM. RAM is mapped for all vCPUs alike, so the
+    /// registers would not show.
+    ApicOverMemory(GuestPhys),
     /// Delivery of an interrupt or exception touched an address outside L1's memory: its IDT, GDT, TSS or stack is there.
     DeliveryOutsideMemory(GuestPhys),
     /// The paging structures that CR3 names are, in part, outside L1's memory.
@@ -66,6 +69,9 @@ impl Stop {
             Self::HaltedForEver => "L1 was stopped: every processor halted with interrupts off, nothing can wake it",
             Self::FetchFromDevice(_) => {
                 "L1 was stopped: it jumped into the registers of a device, where no code can be"
+            }
+            Self::ApicOverMemory(_) => {
+                "L1 was stopped: it moved the registers of a local APIC over its memory, which Nestling does not do"
             }
             Self::DeliveryOutsideMemory(_) => {
                 "L1 was stopped: its IDT, TSS or stack lies where its machine has no memory, so an event could not be delivered"

@@ -75,6 +75,13 @@ fn main() {
     clusters();
     restart();
 
+    if apic::has_x2apic() {
+        in_x2apic_mode();
+    }
+    println!("done");
+}
+
+fn in_x2apic_mode() {
     println!("x2APIC mode");
     X2APIC.store(true, SEQUENTIAL);
     apic::enable_x2apic();
@@ -83,7 +90,6 @@ fn main() {
     all_ipis();
     self_ipi_register();
     restart();
-    println!("done");
 }
 
 fn count() -> usize {

@@ -1,6 +1,7 @@
 //! RDMSR and WRMSR of registers that L0 keeps.
 
-use arch::{Fault, Msr};
+use arch::{Fault, GuestMemory, Msr};
+use vlapic::Mode;
 use vmcs::Access;
 use vmcs::fields::*;
 
@@ -9,6 +10,7 @@ use crate::exits::Next;
 use crate::exits::instruction::privilege_level;
 use crate::skip::skip_instruction;
 use crate::state::Vcpu;
+use crate::stop::Stop;
 use crate::world::{Report, World};
 
 /// MCG_CAP: no bank, nothing optional. Machine checks are L0's; L1 sees a machine that never had one.
@@ -40,10 +42,18 @@ pub(super) fn write<C: Cpu, W: World>(vcpu: &mut Vcpu, cpu: &mut C, world: &W) -
     let msr = Msr(vcpu.regs.ecx());
     let value = vcpu.regs.edx_eax();
     match write_value(vcpu, cpu, world, msr, value) {
+        Ok(()) if msr == Msr::APIC_BASE && is_over_memory(vcpu, world) => {
+            Next::Stop(Stop::ApicOverMemory(vcpu.apic.base()))
+        }
         // Timers, priorities or the TSC may have moved.
         Ok(()) => skip_instruction(vcpu, cpu).attending(),
         Err(fault) => refuse(vcpu, cpu, world, Report::UnknownMsr { msr, write: true }, fault),
     }
+}
+
+/// Whether the APIC's register page lies where RAM is (SDM 3A 11.4.5 "Relocating the Local APIC Registers").
+fn is_over_memory(vcpu: &Vcpu, world: &impl World) -> bool {
+    vcpu.apic.mode() == Mode::Xapic && world.memory().read(vcpu.apic.base(), &mut [0]).is_ok()
 }
 
 /// The fault, with a line in the log when the kernel of a guest made it: user code is stopped before the exit.

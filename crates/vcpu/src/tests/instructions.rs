@@ -219,3 +219,19 @@ fn unexpected_exit_stops_the_vm() {
     bench.cpu.exit(ExitReason::INVLPG, |_, _| {});
     assert_eq!(bench.run(), Left::Stop(Stop::UnexpectedExit(ExitReason::INVLPG.0)));
 }
+
+/// APIC registers over a device or nothing are found there; over RAM they would not be, so the VM stops with a sentence
+/// rather than go on with a page that is not what the guest believes.
+#[test]
+fn apic_over_memory_stops_the_vm() {
+    for (base, stop) in [(0xfeb0_0000, Stop::TripleFault), (0x8_0000, Stop::ApicOverMemory(arch::GuestPhys(0x8_0000)))]
+    {
+        let mut bench = Bench::new(0);
+        bench.cpu.exit(ExitReason::WRMSR, move |vmcs, regs| {
+            regs.set(Gpr::Rcx, 0x1b);
+            regs.set_edx_eax(base | 0x900);
+            vmcs.write(VM_EXIT_INSTRUCTION_LEN, 2);
+        });
+        assert_eq!(bench.run(), Left::Stop(stop));
+    }
+}

@@ -1,7 +1,7 @@
 //! Model-specific registers. SDM 4, table 2-2 "IA-32 Architectural MSRs".
 
 use arch::msr::Msr;
-use guests::{Fault, apic, cpu, expect_fault, msr, print, println};
+use guests::{Fault, apic, cpu, expect_fault, msr, multiboot, print, println};
 
 use crate::{attempt, equal, outcome};
 
@@ -169,17 +169,34 @@ fn addresses() {
     msr::write(Msr::KERNEL_GS_BASE, 0);
 }
 
+/// Ticks of the TSC: more than the few instructions between two readings take, under a hypervisor too.
+const NEAR: u64 = 1_000_000;
+
 fn tsc() {
-    /// More than the few instructions in between take, under a hypervisor too.
-    const NEAR: u64 = 1_000_000;
+    let has_adjust = cpu::cpuid(7, 0).ebx & 1 << 1 != 0 && !multiboot::is_without("tsc_adjust");
+    let adjust = has_adjust.then(|| msr::read(Msr::TSC_ADJUST));
     println!("TSC");
-    let adjust = msr::read(Msr::TSC_ADJUST);
     let before = cpu::tsc();
     println!(" goes forward: {}", cpu::tsc() > before);
     println!(" the MSR is the counter: {}", msr::read(Msr::TSC).wrapping_sub(cpu::tsc()).wrapping_neg() < NEAR);
     let ahead = before + (1 << 40);
     msr::write(Msr::TSC, ahead);
     println!(" written: {}", cpu::tsc().wrapping_sub(ahead) < NEAR);
+    match adjust {
+        Some(adjust) => tsc_adjust(before, adjust),
+        None => msr::write(Msr::TSC, cpu::tsc() - (1 << 40)),
+    }
+    keeps("TSC_AUX", Msr::TSC_AUX, 0x1234_5678);
+    msr::write(Msr::TSC_AUX, 0x77);
+    let mut auxiliary = 0_u64;
+    let fault = attempt!("rdtscp", out("rcx") auxiliary, out("rax") _, out("rdx") _);
+    // A machine without RDTSCP may have the MSR still.
+    println!(" RDTSCP shows TSC_AUX: {}", fault.is_some() || auxiliary == 0x77);
+    msr::write(Msr::TSC_AUX, 0);
+}
+
+/// The register that moves with the TSC, was `adjust`, and has the TSC 2^40 ahead of `before` now.
+fn tsc_adjust(before: u64, adjust: u64) {
     let moved = msr::read(Msr::TSC_ADJUST).wrapping_sub(adjust);
     println!(" TSC_ADJUST follows: {}", moved.abs_diff(1 << 40) < NEAR);
     msr::write(Msr::TSC_ADJUST, adjust);
@@ -188,11 +205,4 @@ fn tsc() {
     msr::write(Msr::TSC_ADJUST, adjust.wrapping_sub(1000));
     equal("TSC_ADJUST, backwards", msr::read(Msr::TSC_ADJUST), adjust.wrapping_sub(1000));
     msr::write(Msr::TSC_ADJUST, adjust);
-    keeps("TSC_AUX", Msr::TSC_AUX, 0x1234_5678);
-    msr::write(Msr::TSC_AUX, 0x77);
-    let mut auxiliary = 0_u64;
-    let fault = attempt!("rdtscp", out("rcx") auxiliary, out("rax") _, out("rdx") _);
-    // A machine without RDTSCP may have the MSR still.
-    println!(" RDTSCP shows TSC_AUX: {}", fault.is_some() || auxiliary == 0x77);
-    msr::write(Msr::TSC_AUX, 0);
 }
