@@ -46,6 +46,7 @@ impl Reports {
                 Report::FetchFromNothing { at } => {
                     defmt::warn!("L1 jumps to {}, where its machine has no memory: #UD", at);
                 }
+                Report::LostRip => defmt::info!("the machine stored a wrong RIP at a VM exit: put right"),
                 Report::NothingThere { at, write: false } => {
                     defmt::info!("L1 reads page {}, where its machine has nothing: all ones", at);
                 }

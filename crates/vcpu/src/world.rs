@@ -69,6 +69,8 @@ pub enum Report {
         /// The address.
         at: GuestPhys,
     },
+    /// The machine stored a wrong RIP at a VM exit, and it was put right: an error of an emulator.
+    LostRip,
     /// An access to an address where neither RAM nor a device answers: reads are all ones, writes are lost.
     NothingThere {
         /// The address.

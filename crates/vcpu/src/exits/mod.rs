@@ -4,6 +4,7 @@ mod control_register;
 mod cpuid;
 mod exception;
 mod instruction;
+mod lost_rip;
 mod memory;
 mod msr;
 mod port;
@@ -61,12 +62,17 @@ fn handle_decoded<C: Cpu, W: World>(vcpu: &mut Vcpu, cpu: &mut C, world: &W, rea
         Exit::Vmcall => instruction::vmcall(vcpu, cpu),
         Exit::Hlt => instruction::hlt(vcpu, cpu),
         // The next thing to do is what `attend` does anyway.
-        Exit::PreemptionTimer | Exit::InterruptWindow | Exit::NmiWindow => Next::Attend,
+        Exit::InterruptWindow | Exit::NmiWindow => Next::Attend,
+        Exit::PreemptionTimer => {
+            lost_rip::restore(vcpu, cpu, world);
+            Next::Attend
+        }
         Exit::ExternalInterrupt(vector) => {
             // "Acknowledge interrupt on exit" is on, so there is one.
             if let Some(vector) = vector {
                 cpu.machine_interrupt(vector);
             }
+            lost_rip::restore(vcpu, cpu, world);
             Next::Attend
         }
         Exit::ControlRegister(access) => control_register::handle(vcpu, cpu, world, access),

@@ -4,3 +4,4 @@ mod boards;
 mod events;
 mod fakes;
 mod instructions;
+mod lost_rip;

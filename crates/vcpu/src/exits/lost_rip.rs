@@ -1,0 +1,77 @@
+//! An error of the emulator that would crash guests: a VM exit that stores the wrong RIP.
+//!
+//! A VM exit that comes from outside, by a timer or an interrupt, may follow the delivery of an exception before its
+//! handler's first instruction. Bochs 3.0 with several processors then stores the RIP of before the delivery and all else
+//! of after it: the guest would go on at the instruction that faulted with its handler's stack and privileges. That
+//! state is recognized by the exception's own frame, which lies on top of the stack and returns to just this RIP, and
+//! the gate tells where the handler is. On a processor without the error no code is ever found there.
+
+use arch::control::{Efer, Rflags};
+use arch::segment::AccessRights;
+use arch::{GuestMemory, Linear};
+use emulate::{AccessKind, Registers, translate};
+use vmcs::Access;
+use vmcs::fields::*;
+
+use crate::cpu::Cpu;
+use crate::registers::VmcsRegisters;
+use crate::state::Vcpu;
+use crate::world::{Report, World};
+
+/// The frame of an exception with error code in 64-bit mode, from RSP up: error code, RIP, CS, RFLAGS, RSP, SS
+/// (SDM 3A 6.14.2 "64-Bit Mode Stack Frame"). The processor aligns the stack to 16 bytes before it pushes.
+const FRAME_BYTES: u64 = 48;
+/// The one that comes by the ten thousand: a page fault. Another one is taken for it, which its handler finds to be
+/// spurious, and comes again.
+const PAGE_FAULT: u64 = 14;
+const GATE_BYTES: u64 = 16;
+
+/// Puts RIP right after a VM exit from outside.
+#[inline]
+pub(super) fn restore<C: Cpu, W: World>(vcpu: &mut Vcpu, cpu: &mut C, world: &W) {
+    let vmcs = cpu.vmcs();
+    // The handlers of 64-bit kernels start with interrupts off.
+    if vmcs.read(GUEST_RFLAGS) & Rflags::IF.bits() == 0
+        && vmcs.read(GUEST_IA32_EFER) & Efer::LMA.bits() != 0
+        && vmcs.read(GUEST_RSP) % 16 == 0
+        && let Some(handler) = handler(vcpu, cpu, world)
+    {
+        cpu.vmcs().write(GUEST_RIP, handler);
+        world.report(Report::LostRip);
+    }
+}
+
+/// Where RIP should be, if it is wrong.
+#[cold]
+fn handler<C: Cpu, W: World>(vcpu: &mut Vcpu, cpu: &mut C, world: &W) -> Option<u64> {
+    let vmcs = cpu.vmcs();
+    let (rip, rsp) = (vmcs.read(GUEST_RIP), vmcs.read(GUEST_RSP));
+    let is_kernel = AccessRights(vmcs.read(GUEST_CS_ACCESS_RIGHTS)).is_long()
+        && AccessRights(vmcs.read(GUEST_SS_ACCESS_RIGHTS)).dpl() == 0;
+    let gate = vmcs.read(GUEST_IDTR_BASE).wrapping_add(PAGE_FAULT * GATE_BYTES);
+    let registers = VmcsRegisters {
+        vmcs,
+        regs: &mut vcpu.regs,
+        rip,
+        physical_width: vcpu.cpuid.physical_address_bits(),
+        gigabyte_pages: vcpu.cpuid.has_gigabyte_pages(),
+    };
+    let paging = registers.paging();
+    let kind = AccessKind { implicit: true, ..AccessKind::READ };
+    let word = |address: u64| {
+        let at = translate(world.memory(), &paging, Linear(address), kind).ok()?.address;
+        world.memory().read_u64(at).ok()
+    };
+    let is_frame = is_kernel
+        && rsp.checked_add(FRAME_BYTES).is_some()
+        && word(rsp)? >> 16 == 0
+        && word(rsp + 8)? == rip
+        && word(rsp + 24)? >> 22 == 0
+        && word(rsp + 24)? & 2 != 0;
+    if !is_frame {
+        return None;
+    }
+    // The offset's three parts in a gate (SDM 3A 6.14.1 "64-Bit Mode IDT").
+    let (low, high) = (word(gate)?, word(gate.wrapping_add(8))?);
+    Some(low & 0xffff | low >> 32 & 0xffff_0000 | high << 32)
+}
