@@ -24,6 +24,9 @@ const INFORMATIVE: [Msr; 4] = [Msr::PLATFORM_ID, Msr::BIOS_SIGN_ID, Msr::PLATFOR
 pub(crate) const MISC_ENABLE_RESET: u64 = 1 << 0 | 1 << 11 | 1 << 12;
 /// Its bits that say what is unavailable: read-only.
 const MISC_ENABLE_FIXED: u64 = 1 << 11 | 1 << 12;
+/// Its bits that exist (SDM 4 2.1 "Architectural MSRs"): fast strings, thermal control, performance monitoring, SpeedStep,
+/// MONITOR, CPUID limit, xTPR messages, XD disable.
+const MISC_ENABLE_DEFINED: u64 = 0x4_00c5_1889;
 
 #[inline]
 pub(super) fn read<C: Cpu, W: World>(vcpu: &mut Vcpu, cpu: &mut C, world: &W) -> Next {
@@ -103,8 +106,8 @@ fn write_value<C: Cpu, W: World>(vcpu: &mut Vcpu, cpu: &mut C, world: &W, msr: M
         Msr::BIOS_SIGN_ID if cpu.machine_msr(msr).is_some() => Ok(()),
         // No supervisor state component is offered.
         Msr::XSS if value == 0 && vcpu.cpuid.lookup(0xd, 1).0.eax & 8 != 0 => Ok(()),
-        // Fast strings are a hint; nothing else can be switched.
-        Msr::MISC_ENABLE if value & !MISC_ENABLE_RESET == 0 => {
+        // Kept, without effect: what the bits switch, L1 either does not have or cannot do without.
+        Msr::MISC_ENABLE if value & !MISC_ENABLE_DEFINED == 0 => {
             vcpu.misc_enable = value | MISC_ENABLE_FIXED;
             Ok(())
         }
