@@ -35,6 +35,15 @@ pub(crate) fn command(options: &Options) -> Result<()> {
     println!("{}", report(&segments));
     show(&iso)?;
     show(&elf)?;
+    check_loaded(&segments)
+}
+
+/// Whether the image is as small as it must be.
+pub(crate) fn check_size(elf: &Path) -> Result<()> {
+    check_loaded(&segments(&places::read(elf)?)?)
+}
+
+fn check_loaded(segments: &[Segment]) -> Result<()> {
     let loaded: u64 = segments.iter().map(|segment| segment.in_file).sum();
     if loaded > LIMIT {
         bail!("the image loads {loaded} bytes, more than the {LIMIT} it may");

@@ -1,4 +1,4 @@
-//! Tools that the host itself must have. As root they are installed; otherwise one sentence says what to install.
+//! Tools that the host itself must have. As root or by sudo they are installed; otherwise one sentence says what to install.
 
 use super::Need;
 use crate::command::Tool;
@@ -50,16 +50,16 @@ pub(crate) fn install(packages: &[HostPackage]) -> Result<()> {
     if places::program("apt-get").is_none() {
         bail!("these tools are missing and there is no apt-get here to install them: {list}");
     }
-    if !is_root()? {
+    let Some(rights) = Rights::of_this_user()? else {
         bail!(
             "Debian packages are missing; install them once with: sudo apt-get install --no-install-recommends {list}"
         );
-    }
+    };
     let step = Step::start(format!("installing {list}"));
-    if apt_install(&names).is_err() {
+    if rights.install(&names).is_err() {
         // The lists are missing (a fresh container) or older than the mirror: fetch them and try once more.
-        Tool::new("apt-get").args(["-qq", "update"]).output().context("cannot update apt's package lists")?;
-        apt_install(&names)?;
+        rights.apt_get().args(["-qq", "update"]).output().context("cannot update apt's package lists")?;
+        rights.install(&names)?;
     }
     step.done("");
     if let Some(package) = packages.iter().find(|package| !package.is_installed()) {
@@ -68,17 +68,39 @@ pub(crate) fn install(packages: &[HostPackage]) -> Result<()> {
     Ok(())
 }
 
-fn apt_install(names: &[&str]) -> Result<()> {
-    Tool::new("apt-get")
-        .args(["-qq", "-y", "--no-install-recommends", "-o", "DPkg::Lock::Timeout=300", "install"])
-        .args(names)
-        .env("DEBIAN_FRONTEND", "noninteractive")
-        .output()
-        .map(drop)
+/// How this user may install packages.
+#[derive(Clone, Copy)]
+enum Rights {
+    Root,
+    /// sudo lets him without asking for a password: nobody may be there to type one.
+    Sudo,
 }
 
-fn is_root() -> Result<bool> {
-    Ok(Tool::new("id").args(["-u"]).output()?.trim() == "0")
+impl Rights {
+    fn of_this_user() -> Result<Option<Self>> {
+        if Tool::new("id").args(["-u"]).output()?.trim() == "0" {
+            return Ok(Some(Rights::Root));
+        }
+        let sudo = places::program("sudo").and_then(|sudo| Tool::new(sudo).args(["-n", "true"]).output().ok());
+        Ok(sudo.map(|_| Rights::Sudo))
+    }
+
+    fn apt_get(self) -> Tool {
+        match self {
+            // An environment that sudo would not pass on.
+            Rights::Root => Tool::new("env"),
+            Rights::Sudo => Tool::new("sudo").args(["-n", "env"]),
+        }
+        .args(["DEBIAN_FRONTEND=noninteractive", "apt-get"])
+    }
+
+    fn install(self, names: &[&str]) -> Result<()> {
+        self.apt_get()
+            .args(["-qq", "-y", "--no-install-recommends", "-o", "DPkg::Lock::Timeout=300", "install"])
+            .args(names)
+            .output()
+            .map(drop)
+    }
 }
 
 impl HostPackage {

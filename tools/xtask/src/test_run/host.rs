@@ -2,6 +2,7 @@
 
 use crate::build;
 use crate::command::Tool;
+use crate::image;
 use crate::places;
 use crate::tidy;
 use anyhow::{Result, bail};
@@ -34,6 +35,7 @@ pub(super) fn steps() -> Vec<Step> {
         Step { name: "clippy-pure-crates", run: || clippy(&["--all-targets"]) },
         Step { name: "clippy-xtask", run: || clippy(&["--package", "xtask", "--all-targets"]) },
         Step { name: "clippy-bare-metal", run: clippy_bare_metal },
+        Step { name: "image-size", run: || image::check_size(&build::all()?.image()?) },
     ]
 }
 
