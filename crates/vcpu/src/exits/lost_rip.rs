@@ -33,7 +33,7 @@ pub(super) fn restore<C: Cpu, W: World>(vcpu: &mut Vcpu, cpu: &mut C, world: &W)
     // The handlers of 64-bit kernels start with interrupts off.
     if vmcs.read(GUEST_RFLAGS) & Rflags::IF.bits() == 0
         && vmcs.read(GUEST_IA32_EFER) & Efer::LMA.bits() != 0
-        && vmcs.read(GUEST_RSP) % 16 == 0
+        && vmcs.read(GUEST_RSP).is_multiple_of(16)
         && let Some(handler) = handler(vcpu, cpu, world)
     {
         cpu.vmcs().write(GUEST_RIP, handler);
