@@ -37,6 +37,8 @@ pub(crate) struct Guest {
     pub frequencies: Frequencies,
     /// Bytes of its EPT.
     pub table_bytes: u64,
+    /// The machine is Bochs: some of its errors need help.
+    pub on_bochs: bool,
     /// A failure on purpose.
     pub self_test: Option<SelfTest>,
     /// The processors that share its vCPUs: numbers 0 up to this.
@@ -102,6 +104,7 @@ pub(crate) fn make(
         frequencies,
         table_bytes,
         processors: 1,
+        on_bochs: false,
         self_test: None,
     })
 }

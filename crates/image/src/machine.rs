@@ -25,6 +25,8 @@ pub(crate) struct Machine {
     pub(crate) boot: BootInfo,
     /// VMX of the boot processor; the others have the same.
     pub(crate) capabilities: Capabilities,
+    /// The command line says that the machine is Bochs (`end=bochs`).
+    pub(crate) on_bochs: bool,
     /// A failure on purpose.
     pub(crate) self_test: Option<SelfTest>,
     /// How many processors run, this one included: their numbers count from 0.

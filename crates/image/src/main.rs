@@ -100,5 +100,11 @@ unsafe extern "sysv64" fn boot_main(magic: u32, info: u32) -> ! {
     let limit = chosen.pcpus.map_or(usize::MAX, |count| count as usize);
     // SAFETY: once, by the boot processor, which has all of its own now.
     let processors = unsafe { machine::start_processors(&mut tables, &map, apic_ids, limit) };
-    run::boot_processor(&Machine { boot: info, capabilities, self_test: chosen.self_test, processors })
+    run::boot_processor(&Machine {
+        boot: info,
+        capabilities,
+        on_bochs: chosen.end == config::End::Bochs,
+        self_test: chosen.self_test,
+        processors,
+    })
 }

@@ -153,6 +153,7 @@ impl Resident {
             index: number,
             cpus: u32::try_from(guest.vm.cpus()).unwrap_or(1),
             frequencies: guest.frequencies,
+            repairs_lost_rip: guest.on_bochs,
         };
         let mut vcpu = Vcpu::new(hw::cpuid::cpuid, &guest.machine, &guest.controls, identity);
         let pages = vcpu::Pages { vpid: guest.pages.vpid + number, ..guest.pages };

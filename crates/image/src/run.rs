@@ -41,6 +41,7 @@ pub(crate) fn boot_processor(machine: &Machine) -> ! {
     let guest = guest::leak_one(guest).unwrap_or_else(|sentence| refuse(format_args!("{sentence}")));
     guest.processors = machine.processors;
     guest.self_test = machine.self_test;
+    guest.on_bochs = machine.on_bochs;
     let guest = processor::publish(guest);
     run_here(guest);
     // The others leave their loops at the next look at the VM.

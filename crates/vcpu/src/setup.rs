@@ -107,6 +107,8 @@ pub struct Identity {
     pub cpus: u32,
     /// TSC and APIC-timer frequency.
     pub frequencies: Frequencies,
+    /// The machine is Bochs, whose error with several processors needs `exits/lost_rip.rs`. Never on a real machine.
+    pub repairs_lost_rip: bool,
 }
 
 impl Vcpu {
@@ -151,6 +153,7 @@ impl Vcpu {
             cr4_offered: cr4_offered(&cpuid) & Cr4::from_bits_retain(machine.cr4.fixed1),
             misc_enable: MISC_ENABLE_RESET,
             mcg_status: 0,
+            repairs_lost_rip: identity.repairs_lost_rip,
             deadline: u64::MAX,
             slice_end: u64::MAX,
             timer_armed: true,

@@ -75,6 +75,8 @@ pub struct Vcpu {
     pub(crate) cr4_offered: arch::control::Cr4,
     /// IA32_MISC_ENABLE.
     pub(crate) misc_enable: u64,
+    /// See [`crate::Identity::repairs_lost_rip`].
+    pub(crate) repairs_lost_rip: bool,
     /// MCG_STATUS as the guest left it.
     pub(crate) mcg_status: u64,
     /// Machine TSC at which this vCPU's own timer wants attention; `u64::MAX` for never.

@@ -4,7 +4,7 @@
 //! handler's first instruction. Bochs 3.0 with several processors then stores the RIP of before the delivery and all else
 //! of after it: the guest would go on at the instruction that faulted with its handler's stack and privileges. That
 //! state is recognized by the exception's own frame, which lies on top of the stack and returns to just this RIP, and
-//! the gate tells where the handler is. On a processor without the error no code is ever found there.
+//! the gate tells where the handler is. The image asks for it on Bochs only.
 
 use arch::control::{Efer, Rflags};
 use arch::segment::AccessRights;
@@ -29,6 +29,9 @@ const GATE_BYTES: u64 = 16;
 /// Puts RIP right after a VM exit from outside.
 #[inline]
 pub(super) fn restore<C: Cpu, W: World>(vcpu: &mut Vcpu, cpu: &mut C, world: &W) {
+    if !vcpu.repairs_lost_rip {
+        return;
+    }
     let vmcs = cpu.vmcs();
     // The handlers of 64-bit kernels start with interrupts off.
     if vmcs.read(GUEST_RFLAGS) & Rflags::IF.bits() == 0

@@ -294,7 +294,8 @@ impl Bench {
             nmis: 0,
         };
         let frequencies = Frequencies { tsc_hz: 100_000_000, bus_hz: 100_000_000 };
-        let mut vcpu = Vcpu::new(cpuid, &machine, &controls, Identity { index, cpus: 2, frequencies });
+        let mut vcpu =
+            Vcpu::new(cpuid, &machine, &controls, Identity { index, cpus: 2, frequencies, repairs_lost_rip: true });
         let page = arch::HostPhys(0x1000);
         let pages = Pages { eptp: 0x201e, msr_bitmap: page, io_bitmap_a: page, io_bitmap_b: page, vpid: 1 };
         vcpu.write_vmcs(&mut cpu, &controls, &pages);
