@@ -78,6 +78,9 @@ pub(super) enum Expect {
     LinuxExercise,
 }
 
+/// Seconds after which a guest hangs: many times what any takes, so that a busy machine fails none.
+const PATIENCE: u64 = 300;
+
 const HASWELL: &str = "bochs-haswell";
 const SANDY_BRIDGE: &str = "bochs-sandy-bridge";
 
@@ -163,7 +166,7 @@ fn twins() -> Result<Vec<Case>> {
         ("timers", 1, "timers.expected"),
         ("machine", 1, "machine.expected"),
     ] {
-        let mut case = Case::new(&format!("{guest}-{cpus}-skylake"), board::DEFAULT, Kernel::Ours(guest), 120)?;
+        let mut case = Case::new(&format!("{guest}-{cpus}-skylake"), board::DEFAULT, Kernel::Ours(guest), PATIENCE)?;
         case.world = World::Both;
         case.spec.cpus = cpus;
         let path = places::workspace().join("crates/guests/src/bin").join(expected);
@@ -174,7 +177,7 @@ fn twins() -> Result<Vec<Case>> {
     let without = "without-x2apic without-tsc_adjust";
     for (board, short, words) in [(HASWELL, "haswell", ""), (SANDY_BRIDGE, "sandy-bridge", without)] {
         for (guest, cpus) in [("hello", 1), ("smp", 1), ("smp", 2), ("timers", 1), ("machine", 1)] {
-            let mut case = Case::new(&format!("{guest}-{cpus}-{short}"), board, Kernel::Ours(guest), 120)?;
+            let mut case = Case::new(&format!("{guest}-{cpus}-{short}"), board, Kernel::Ours(guest), PATIENCE)?;
             case.world = World::Both;
             case.spec.cpus = cpus;
             case.spec.cmdline = words.to_owned();
@@ -184,7 +187,7 @@ fn twins() -> Result<Vec<Case>> {
     }
     // And without APICv, what these two features do is what they do elsewhere.
     for guest in ["timers", "machine"] {
-        let mut case = Case::new(&format!("{guest}-all-sandy-bridge"), SANDY_BRIDGE, Kernel::Ours(guest), 120)?;
+        let mut case = Case::new(&format!("{guest}-all-sandy-bridge"), SANDY_BRIDGE, Kernel::Ours(guest), PATIENCE)?;
         let path = places::workspace().join(format!("crates/guests/src/bin/{guest}.expected"));
         case.expect.push(Expect::ConsoleIs(path));
         cases.push(case);
@@ -194,10 +197,10 @@ fn twins() -> Result<Vec<Case>> {
 
 /// What a multiboot1 kernel is given, and the status it leaves.
 fn multiboot() -> Result<Vec<Case>> {
-    let mut demo = Case::new("demo", board::DEFAULT, Kernel::Demo, 60)?;
+    let mut demo = Case::new("demo", board::DEFAULT, Kernel::Demo, PATIENCE)?;
     demo.expect.push(Expect::Log("end of run: status 0".to_owned()));
 
-    let mut status = Case::new("hello-exit-status", board::DEFAULT, Kernel::Ours("hello"), 60)?;
+    let mut status = Case::new("hello-exit-status", board::DEFAULT, Kernel::Ours("hello"), PATIENCE)?;
     status.world = World::Both;
     status.spec.cmdline = "first second exit=42".to_owned();
     status.modules = vec![("data.bin", b"123456789".to_vec(), "one two"), ("more.bin", vec![7; 70_000], "")];
@@ -239,7 +242,7 @@ fn abuse() -> Result<Vec<Case>> {
         "apic_base_moved",
         "jump_nowhere",
     ] {
-        let mut case = Case::new(&format!("abuse-{name}"), board::DEFAULT, Kernel::Ours("abuse"), 120)?;
+        let mut case = Case::new(&format!("abuse-{name}"), board::DEFAULT, Kernel::Ours("abuse"), PATIENCE)?;
         case.spec.cmdline = name.to_owned();
         case.expect.push(Expect::Console("\nsurvived\n".to_owned()));
         let log = match name {
@@ -271,7 +274,7 @@ fn abuse() -> Result<Vec<Case>> {
         ("init_self", STATUS_REFUSED, "INIT"),
         ("keyboard_reset", 0, "reset"),
     ] {
-        let seconds = if status == STATUS_TIMEOUT { 20 } else { 60 };
+        let seconds = if status == STATUS_TIMEOUT { 20 } else { PATIENCE };
         let mut case =
             Case::new(&format!("abuse-{}", name.replace(' ', "-")), board::DEFAULT, Kernel::Ours("abuse"), seconds)?;
         case.spec.cmdline = name.to_owned();
@@ -286,39 +289,40 @@ fn abuse() -> Result<Vec<Case>> {
 fn refusals() -> Result<Vec<Case>> {
     let hello = || Kernel::Ours("hello");
     let mut cases = vec![
-        Case::new("refusal-qemu-no-vmx", "qemu-q35", Kernel::Demo, 60)?.refused("VMX"),
-        Case::new("refusal-unknown-kernel", board::DEFAULT, Kernel::Made(Made::Bytes(vec![0x90; 9000])), 60)?
+        Case::new("refusal-qemu-no-vmx", "qemu-q35", Kernel::Demo, PATIENCE)?.refused("VMX"),
+        Case::new("refusal-unknown-kernel", board::DEFAULT, Kernel::Made(Made::Bytes(vec![0x90; 9000])), PATIENCE)?
             .refused("kernel"),
-        Case::new("refusal-empty-kernel", board::DEFAULT, Kernel::Made(Made::Bytes(Vec::new())), 60)?.refused("kernel"),
-        Case::new("refusal-truncated-linux", board::DEFAULT, Kernel::Made(Made::TruncatedLinux(100_000)), 60)?
+        Case::new("refusal-empty-kernel", board::DEFAULT, Kernel::Made(Made::Bytes(Vec::new())), PATIENCE)?
+            .refused("kernel"),
+        Case::new("refusal-truncated-linux", board::DEFAULT, Kernel::Made(Made::TruncatedLinux(100_000)), PATIENCE)?
             .refused("truncated"),
         Case::new(
             "refusal-truncated-multiboot",
             board::DEFAULT,
             Kernel::Made(Made::TruncatedGuest("hello", 9000)),
-            60,
+            PATIENCE,
         )?
         .refused("truncated"),
     ];
-    let mut amd = Case::new("refusal-amd", board::DEFAULT, hello(), 60)?.refused("VMX");
+    let mut amd = Case::new("refusal-amd", board::DEFAULT, hello(), PATIENCE)?.refused("VMX");
     amd.spec.cpu_model = Some("ryzen".to_owned());
     cases.push(amd);
     let mut old =
-        Case::new("refusal-no-unrestricted-guest", board::DEFAULT, hello(), 60)?.refused("unrestricted guest");
+        Case::new("refusal-no-unrestricted-guest", board::DEFAULT, hello(), PATIENCE)?.refused("unrestricted guest");
     // Lynnfield has EPT and no unrestricted guest; Penryn has VMX without EPT.
     old.spec.cpu_model = Some("corei5_lynnfield_750".to_owned());
     cases.push(old);
-    let mut older = Case::new("refusal-no-ept", board::DEFAULT, hello(), 60)?.refused("EPT");
+    let mut older = Case::new("refusal-no-ept", board::DEFAULT, hello(), PATIENCE)?.refused("EPT");
     older.spec.cpu_model = Some("core2_penryn_t9600".to_owned());
     cases.push(older);
-    let mut locked = Case::new("refusal-vmx-locked-off", board::DEFAULT, hello(), 60)?.refused("firmware");
+    let mut locked = Case::new("refusal-vmx-locked-off", board::DEFAULT, hello(), PATIENCE)?.refused("firmware");
     locked.spec.vmx_locked_off = true;
     cases.push(locked);
-    let mut small = Case::new("refusal-too-little-memory", board::DEFAULT, hello(), 60)?.refused("memory");
+    let mut small = Case::new("refusal-too-little-memory", board::DEFAULT, hello(), PATIENCE)?.refused("memory");
     small.spec.machine_memory = Some(128);
     cases.push(small);
     let mut initrd =
-        Case::new("refusal-initrd-does-not-fit", board::DEFAULT, Kernel::Linux(INIT_BOOT), 60)?.refused("initrd");
+        Case::new("refusal-initrd-does-not-fit", board::DEFAULT, Kernel::Linux(INIT_BOOT), PATIENCE)?.refused("initrd");
     // The kernel takes 72 MiB of the 96.
     initrd.initrd_size = Some(40 << 20);
     initrd.spec.memory = 96;
@@ -329,7 +333,7 @@ fn refusals() -> Result<Vec<Case>> {
 /// What Nestling says of its own failures.
 fn failures() -> Result<Vec<Case>> {
     let demo = |name: &str, word| -> Result<Case> {
-        let mut case = Case::new(name, board::DEFAULT, Kernel::Demo, 60)?;
+        let mut case = Case::new(name, board::DEFAULT, Kernel::Demo, PATIENCE)?;
         case.spec.image_words = vec![word];
         Ok(case)
     };
