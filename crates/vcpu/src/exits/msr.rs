@@ -17,7 +17,11 @@ use crate::world::{Report, World};
 const MCG_CAP: u64 = 0;
 
 /// Registers that only inform, read from the machine where it has them.
-const INFORMATIVE: [Msr; 4] = [Msr::PLATFORM_ID, Msr::BIOS_SIGN_ID, Msr::PLATFORM_INFO, Msr::PERF_STATUS];
+const INFORMATIVE: [Msr; 2] = [Msr::PLATFORM_INFO, Msr::PERF_STATUS];
+
+/// Architectural since the P6 family, and read by kernels and hypervisors before they can take a fault: 0 where the
+/// machine, an emulated one, lacks them.
+const ARCHITECTURAL: [Msr; 2] = [Msr::PLATFORM_ID, Msr::BIOS_SIGN_ID];
 
 /// IA32_MISC_ENABLE as L1 finds it: fast strings on (bit 0), neither branch trace storage (bit 11) nor event-based sampling
 /// (bit 12). Kernels read it without a fault handler, before they have one, so it is there on every machine.
@@ -77,6 +81,7 @@ fn read_value(vcpu: &mut Vcpu, cpu: &mut impl Cpu, msr: Msr) -> Result<u64, Faul
         Msr::MCG_STATUS => Ok(vcpu.mcg_status),
         Msr::P5_MC_ADDR | Msr::P5_MC_TYPE => Ok(0),
         Msr::XSS if vcpu.cpuid.lookup(0xd, 1).0.eax & 8 != 0 => Ok(0),
+        _ if ARCHITECTURAL.contains(&msr) => Ok(cpu.machine_msr(msr).unwrap_or(0)),
         _ if INFORMATIVE.contains(&msr) => cpu.machine_msr(msr).ok_or(Fault::Gp(0)),
         _ => vcpu.mtrrs.read(msr).ok_or(Fault::Gp(0)),
     }
@@ -103,7 +108,7 @@ fn write_value<C: Cpu, W: World>(vcpu: &mut Vcpu, cpu: &mut C, world: &W, msr: M
         }
         Msr::P5_MC_ADDR | Msr::P5_MC_TYPE => Ok(()),
         // A microcode update has no effect; its trigger and its signature register are written before it is read.
-        Msr::BIOS_SIGN_ID if cpu.machine_msr(msr).is_some() => Ok(()),
+        Msr::BIOS_SIGN_ID => Ok(()),
         // No supervisor state component is offered.
         Msr::XSS if value == 0 && vcpu.cpuid.lookup(0xd, 1).0.eax & 8 != 0 => Ok(()),
         // Kept, without effect: what the bits switch, L1 either does not have or cannot do without.
