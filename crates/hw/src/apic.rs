@@ -3,10 +3,12 @@
 //! SDM 3A, chapter "Advanced Programmable Interrupt Controller (APIC)". x2APIC mode is switched on wherever the processor
 //! has it: its registers need no mapping and an IPI is one write.
 
+use core::ptr::NonNull;
 use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use arch::apic::Register;
 use arch::{HostPhys, Msr};
+use volatile::VolatilePtr;
 
 use crate::interrupts::{ERROR, KICK, SPURIOUS, TIMER};
 use crate::{control, cpuid, msr, percpu, physmem, tsc};
@@ -187,9 +189,17 @@ fn read(register: Register) -> u32 {
         )]
         return value as u32;
     }
+    in_page(register).read()
+}
+
+/// A register in the xAPIC's page.
+#[inline]
+fn in_page(register: Register) -> VolatilePtr<'static, u32> {
     let at = HostPhys(PAGE.load(Ordering::Relaxed)).add(u64::from(register.0));
-    // SAFETY: `init` was promised that the page is mapped.
-    unsafe { physmem::pointer::<u32>(at).read_volatile() }
+    // SAFETY: the direct map does not begin at 0.
+    let pointer = unsafe { NonNull::new_unchecked(physmem::pointer::<u32>(at)) };
+    // SAFETY: `init` was promised that the page is mapped, and nothing but this module refers to it.
+    unsafe { VolatilePtr::new(pointer) }
 }
 
 #[inline]
@@ -199,7 +209,5 @@ fn write(register: Register, value: u32) {
         unsafe { msr::write(Msr(Msr::X2APIC_FIRST.0 + u32::from(register.0) / 16), u64::from(value)) };
         return;
     }
-    let at = HostPhys(PAGE.load(Ordering::Relaxed)).add(u64::from(register.0));
-    // SAFETY: `init` was promised that the page is mapped.
-    unsafe { physmem::pointer::<u32>(at).write_volatile(value) };
+    in_page(register).write(value);
 }
