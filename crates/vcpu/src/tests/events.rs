@@ -136,6 +136,26 @@ fn fault_during_delivery_of_an_interrupt_is_delivered() {
     assert_eq!(bench.run_script()[1].event, EventInfo::hardware_exception(Vector::AC, true));
 }
 
+/// MOV SS, then a MOV to a debug register that DR7.GD forbids, with RFLAGS.TF set: the exit comes with blocking by MOV SS
+/// and no pending single step, and the next entry must have one. KVM's entry failed here until 2022; the fake processor
+/// checks every rule at each entry.
+#[test]
+fn debug_exception_in_the_shadow_of_mov_ss() {
+    let mut bench = Bench::new(0);
+    bench.cpu.exit(ExitReason::EXCEPTION_OR_NMI, |vmcs, _| {
+        vmcs.write(VM_EXIT_INTERRUPTION_INFO, EventInfo::hardware_exception(Vector::DB, false).0);
+        vmcs.write(EXIT_QUALIFICATION, 1 << 13);
+        vmcs.write(GUEST_RFLAGS, 0x102);
+        vmcs.write(GUEST_INTERRUPTIBILITY_INFO, 2);
+        vmcs.write(GUEST_DR7, 0x2400);
+    });
+    let entry = bench.run_script()[1];
+    assert_eq!(entry.event, EventInfo::hardware_exception(Vector::DB, false));
+    assert_eq!(bench.cpu.vmcs.read(GUEST_PENDING_DBG_EXCEPTIONS), 1 << 14);
+    assert_eq!(bench.cpu.vmcs.read(GUEST_DR7), 0x400, "delivery clears DR7.GD");
+    assert_ne!(bench.cpu.dr6 & 1 << 13, 0, "DR6.BD");
+}
+
 /// A contributory fault during the delivery of a contributory one is a double fault with error code 0.
 #[test]
 fn second_contributory_fault_is_a_double_fault() {
