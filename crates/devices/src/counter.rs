@@ -6,6 +6,10 @@
 
 /// A full count: what a written 0 means, in binary and in BCD.
 const FULL_BINARY: u32 = 0x1_0000;
+
+/// The clock of a counter starts here, two full ranges from 0: a counter that goes on after its gate was low is described
+/// by when it would have been loaded, which may lie a full range and more before the machine's first clock.
+pub(crate) const EPOCH: u64 = 2 * FULL_BINARY as u64;
 const FULL_BCD: u32 = 10_000;
 
 /// Which bytes of the count are written and read (control word bits 5:4).
@@ -65,9 +69,9 @@ impl Counter {
             read_high_next: false,
             latched_count: None,
             latched_status: None,
-            seen: 0,
+            seen: EPOCH,
         };
-        counter.program(control, 0);
+        counter.program(control, EPOCH);
         counter
     }
 

@@ -1,6 +1,6 @@
 //! The 8254 timer and port 0x61 around it: three counters, of which 0 is IRQ 0, 1 the refresh request and 2 the speaker.
 
-use crate::counter::Counter;
+use crate::counter::{Counter, EPOCH};
 
 /// Period of the refresh counter as PC firmware programs it: 15 microseconds.
 const REFRESH: u64 = 18;
@@ -22,10 +22,10 @@ impl Pit {
     /// As PC firmware leaves it: counter 0 in mode 2 with a full count (18.2 Hz), counter 2 without a count.
     pub(crate) fn new() -> Self {
         let mut ticks = Counter::new(0x34);
-        ticks.write(0, 0);
-        ticks.write(0, 0);
+        ticks.write(0, EPOCH);
+        ticks.write(0, EPOCH);
         let mut refresh = Counter::new(0x14);
-        refresh.write(REFRESH.to_le_bytes()[0], 0);
+        refresh.write(REFRESH.to_le_bytes()[0], EPOCH);
         Self { counters: [ticks, refresh, Counter::new(0x36)], speaker: false }
     }
 

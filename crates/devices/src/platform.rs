@@ -3,6 +3,7 @@
 use arch::{GuestPhys, Width};
 
 use crate::clock::{Clock, PIT_HZ, PM_HZ, RTC_HZ};
+use crate::counter::EPOCH;
 use crate::interrupts::{IRQ_COM1, IRQ_RTC, IRQ_SCI, IRQ_TIMER, Interrupts};
 use crate::ioapic::IOAPIC_BASE;
 use crate::keyboard::KeyboardController;
@@ -200,7 +201,7 @@ impl Platform {
     }
 
     fn pit_time(&self) -> u64 {
-        self.clock.count(self.now, PIT_HZ)
+        EPOCH + self.clock.count(self.now, PIT_HZ)
     }
 
     fn rtc_time(&self) -> u64 {
@@ -223,7 +224,7 @@ impl Platform {
     fn plan(&mut self) {
         let mut deadline = u64::MAX;
         for (irq, event, hz) in [
-            (IRQ_TIMER, self.pit.next_event(), PIT_HZ),
+            (IRQ_TIMER, self.pit.next_event().map(|event| event.saturating_sub(EPOCH)), PIT_HZ),
             (IRQ_RTC, self.rtc.next_event(), RTC_HZ),
             (IRQ_SCI, self.pm.next_event(), PM_HZ),
         ] {

@@ -2,7 +2,7 @@
 
 use proptest::prelude::*;
 
-use crate::counter::Counter;
+use crate::counter::{Counter, EPOCH};
 
 /// A counter that ticks: each method is a sentence of "Mode Definitions". Counts from 2 up, binary.
 struct Clocked {
@@ -159,7 +159,7 @@ proptest! {
     fn like_the_data_sheet(mode in 0..6_u8, steps in steps()) {
         let mut counter = Counter::new(0x30 | mode << 1);
         let mut clocked = Clocked::new(mode);
-        let mut now = 100;
+        let mut now = EPOCH + 100;
         counter.advance(now);
         for (step, clocks) in steps {
             match step {
