@@ -21,14 +21,6 @@ pub fn take() -> Woken {
     Woken { kicked: this.kicked.swap(false, Ordering::Acquire), timer: this.timer_fired.swap(false, Ordering::Acquire) }
 }
 
-/// Whether a kick or the timer has come since [`take`] was last called.
-#[inline(always)]
-#[must_use]
-pub fn is_woken() -> bool {
-    let this = percpu::this();
-    this.kicked.load(Ordering::Relaxed) || this.timer_fired.load(Ordering::Relaxed)
-}
-
 /// Halts until a kick or the timer has come, and takes it. Returns at once if one has come already.
 ///
 /// An interrupt that comes between the question and the HLT is not lost: it stays pending until STI, whose effect

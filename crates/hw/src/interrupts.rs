@@ -3,7 +3,6 @@
 //! L0 runs with interrupts disabled; what arrives stays pending in the local APIC until a VM exit acknowledges it
 //! ([`dispatch`] then serves it) or [`crate::halt`] lets it in. Handlers set flags of their processor and nothing else.
 
-use core::arch::asm;
 use core::fmt;
 use core::sync::atomic::Ordering;
 
@@ -48,13 +47,6 @@ pub fn dispatch(vector: u8) {
         }
     }
     apic::eoi();
-}
-
-/// Lets pending interrupts in, then shuts the door again.
-#[inline]
-pub fn let_in() {
-    // SAFETY: handlers set flags of this processor only. STI takes effect behind the following instruction.
-    unsafe { asm!("sti", "nop", "cli", options(nomem, nostack)) };
 }
 
 /// Counts a non-maskable interrupt: of a machine without a watchdog of ours, nobody's.

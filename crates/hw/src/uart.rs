@@ -17,7 +17,6 @@ const FIFO: u8 = 0x07;
 const FIFO_DEPTH: u8 = 16;
 /// Data terminal ready, request to send.
 const DTR_RTS: u8 = 0x03;
-const DATA_READY: u8 = 1 << 0;
 const TRANSMITTER_EMPTY: u8 = 1 << 5;
 
 /// A serial port that L0 owns.
@@ -75,12 +74,6 @@ impl Uart {
             self.write(DATA, byte);
         }
         ready
-    }
-
-    /// A byte that has been received, if there is one.
-    #[inline]
-    pub fn try_get(&mut self) -> Option<u8> {
-        (self.read(LINE_STATUS) & DATA_READY != 0).then(|| self.read(DATA))
     }
 
     /// Whether all bytes have left the FIFO.

@@ -225,11 +225,6 @@ impl CpuidTable {
         self.xcr0_allowed
     }
 
-    /// Whether a feature bit of leaf 1 ECX is shown.
-    pub fn shows_leaf1_ecx(&self, bit: usize) -> bool {
-        self.basic[1].ecx.get_bit(bit)
-    }
-
     /// Feature words in the order leaf 1 EDX, leaf 1 ECX, leaf 7 EBX, leaf 7 ECX, leaf 0x80000001 EDX.
     pub const fn feature_words(&self) -> [u32; 5] {
         [self.basic[1].edx, self.basic[1].ecx, self.basic[7].ebx, self.basic[7].ecx, self.extended[1].edx]
