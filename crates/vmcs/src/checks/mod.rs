@@ -27,8 +27,10 @@ mod guest_registers;
 mod guest_segments;
 mod guest_state;
 mod host_state;
+mod parts;
 mod state;
 
+pub use parts::Parts;
 use state::{Raw, State};
 
 /// What the processor does when a rule is broken.
@@ -182,8 +184,13 @@ impl<'a> Environment<'a> {
 /// Controls come first, then host state, then guest state, as the processor takes them. `None`: the entry passes all
 /// checks. Loading the MSRs of the VM-entry MSR-load list can still fail.
 pub fn first_broken(vmcs: &impl Access, environment: &Environment<'_>) -> Option<&'static Rule> {
+    first_broken_in(Parts::all(), vmcs, environment)
+}
+
+/// The first rule of `parts` that the VMCS breaks.
+pub fn first_broken_in(parts: Parts, vmcs: &impl Access, environment: &Environment<'_>) -> Option<&'static Rule> {
     let mut first = None;
-    let _ = run(&|encoding| vmcs.read_raw(encoding), environment, &mut |rule| {
+    let _ = run(parts, &|encoding| vmcs.read_raw(encoding), environment, &mut |rule| {
         first = Some(rule);
         ControlFlow::Break(())
     });
@@ -192,7 +199,7 @@ pub fn first_broken(vmcs: &impl Access, environment: &Environment<'_>) -> Option
 
 /// Hands every rule that the VMCS breaks to `broken`, in the order of [`rules`].
 pub fn for_each_broken(vmcs: &impl Access, environment: &Environment<'_>, mut broken: impl FnMut(&'static Rule)) {
-    let _ = run(&|encoding| vmcs.read_raw(encoding), environment, &mut |rule| {
+    let _ = run(Parts::all(), &|encoding| vmcs.read_raw(encoding), environment, &mut |rule| {
         broken(rule);
         ControlFlow::Continue(())
     });
@@ -234,30 +241,51 @@ pub fn rules() -> impl Iterator<Item = &'static Rule> {
 /// What is done with a broken rule, and whether to go on.
 type Broken<'a> = &'a mut dyn FnMut(&'static Rule) -> ControlFlow<()>;
 
-fn run(vmcs: Raw<'_>, environment: &Environment<'_>, broken: Broken<'_>) -> ControlFlow<()> {
+fn run(parts: Parts, vmcs: Raw<'_>, environment: &Environment<'_>, broken: Broken<'_>) -> ControlFlow<()> {
     let state = &State::new(vmcs, environment);
-    controls::check(state, broken)?;
-    exit_entry_controls::exit::check(state, broken)?;
-    exit_entry_controls::entry::check(state, broken)?;
-    event_injection::check(state, broken)?;
-    host_state::registers::check(state, broken)?;
-    host_state::segments::check(state, broken)?;
-    host_state::address_space::check(state, broken)?;
-    guest_registers::check(state, broken)?;
-    guest_segments::selectors::check(state, broken)?;
-    guest_segments::cs::check(state, broken)?;
-    guest_segments::ss::check(state, broken)?;
-    guest_segments::ds::check(state, broken)?;
-    guest_segments::es::check(state, broken)?;
-    guest_segments::fs::check(state, broken)?;
-    guest_segments::gs::check(state, broken)?;
-    guest_descriptor_tables::tr::check(state, broken)?;
-    guest_descriptor_tables::ldtr::check(state, broken)?;
-    guest_descriptor_tables::tables::check(state, broken)?;
-    guest_state::check(state, broken)?;
-    guest_activity::activity::check(state, broken)?;
-    guest_activity::interruptibility::check(state, broken)?;
-    guest_activity::pending_debug::check(state, broken)?;
-    guest_activity::link_pointer::check(state, broken)?;
-    guest_activity::pdptes::check(state, broken)
+    if parts.contains(Parts::CONTROLS) {
+        controls::check(state, broken)?;
+        exit_entry_controls::exit::check(state, broken)?;
+        exit_entry_controls::entry::check(state, broken)?;
+    }
+    if parts.contains(Parts::EVENT) {
+        event_injection::check(state, broken)?;
+    }
+    if parts.contains(Parts::HOST) {
+        host_state::registers::check(state, broken)?;
+        host_state::segments::check(state, broken)?;
+        host_state::address_space::check(state, broken)?;
+    }
+    if parts.contains(Parts::REGISTERS) {
+        guest_registers::check(state, broken)?;
+    }
+    if parts.contains(Parts::SEGMENTS) {
+        guest_segments::selectors::check(state, broken)?;
+        guest_segments::cs::check(state, broken)?;
+        guest_segments::ss::check(state, broken)?;
+        guest_segments::ds::check(state, broken)?;
+        guest_segments::es::check(state, broken)?;
+        guest_segments::fs::check(state, broken)?;
+        guest_segments::gs::check(state, broken)?;
+    }
+    if parts.contains(Parts::TABLES) {
+        guest_descriptor_tables::tr::check(state, broken)?;
+        guest_descriptor_tables::ldtr::check(state, broken)?;
+        guest_descriptor_tables::tables::check(state, broken)?;
+    }
+    if parts.contains(Parts::RIP_RFLAGS) {
+        guest_state::check(state, broken)?;
+    }
+    if parts.contains(Parts::NON_REGISTER) {
+        guest_activity::activity::check(state, broken)?;
+        guest_activity::interruptibility::check(state, broken)?;
+        guest_activity::pending_debug::check(state, broken)?;
+    }
+    if parts.contains(Parts::LINK_POINTER) {
+        guest_activity::link_pointer::check(state, broken)?;
+    }
+    if parts.contains(Parts::PDPTES) {
+        guest_activity::pdptes::check(state, broken)?;
+    }
+    ControlFlow::Continue(())
 }

@@ -1,0 +1,364 @@
+//! VMLAUNCH and VMRESUME by L1: judge, merge, switch.
+//!
+//! SDM 3C chapter 27 "VM Entries". All checks are made here, in the manual's order, before vmcs02 is touched: the processor's
+//! own checks of vmcs02 then find nothing, and L1 learns which rule it broke. An entry after which L1 changed little judges
+//! only what can have become wrong.
+
+use arch::control::{Efer, Rflags};
+use arch::{GuestMemory, GuestPhys};
+use vmcs::checks::{self, Environment, Outcome as Broken, Parts, PhysicalMemory, Rule};
+use vmcs::controls::{ExitControls, PinBased, PrimaryBased, SecondaryBased};
+use vmcs::fields::*;
+use vmcs::{Access, EventInfo, ExitReason, InstructionError};
+
+use crate::current::{Vmcs01, Vmcs02};
+use crate::exit::FailedEntry;
+use crate::merge::Kept;
+use crate::msr_lists;
+use crate::outcome::Outcome;
+use crate::seam::{L1Memory, Msrs, Processor, Which};
+use crate::slots::Slot;
+use crate::state::{Nested, Operation};
+
+/// What came of VMLAUNCH or VMRESUME.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Entry {
+    /// The instruction failed: L1 goes on behind it.
+    Failed(Outcome),
+    /// vmcs02 is current and L2 is to run, in this activity state: 0 (active), 1 (HLT) or 3 (wait-for-SIPI).
+    Entered {
+        /// The activity state.
+        activity: u32,
+    },
+    /// The entry failed as a VM exit; vmcs01 is current and has the host state.
+    Exited,
+    /// The exit that the failed entry became could not be completed.
+    Aborted(Abort),
+}
+
+/// Why an exit to L1 could not be completed: the processor would shut down (SDM 3C 28.7 "VMX Aborts").
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
+#[repr(u32)]
+pub enum Abort {
+    /// An MSR of the VM-exit MSR-store list could not be saved.
+    SavingGuestMsrs = 1,
+    /// The host's page-directory-pointer-table entries have reserved bits set.
+    HostPdptes = 2,
+    /// An MSR of the VM-exit MSR-load list could not be loaded.
+    LoadingHostMsrs = 4,
+}
+
+/// What the rules need to know of L1's processor.
+#[derive(Clone, Copy, Debug)]
+pub struct L1Processor {
+    /// L1's TSC less the machine's.
+    pub tsc_offset: u64,
+    /// CPUID leaf 7, EBX bit 2.
+    pub has_sgx: bool,
+    /// CPUID leaf 7, EBX bit 11.
+    pub has_rtm: bool,
+}
+
+/// Why an entry of L1 failed, for the log.
+#[derive(Clone, Copy, Debug)]
+pub struct Refusal<'a> {
+    /// The rule, or none where an MSR could not be loaded.
+    pub rule: Option<&'static Rule>,
+    /// What L1 was told.
+    pub outcome: Broken,
+    /// The fields' values.
+    pub vmcs12: &'a crate::vmcs12::Vmcs12,
+}
+
+/// RFLAGS bits that no rule of VM entry asks for.
+const FREE_FLAGS: Rflags = Rflags::CF
+    .union(Rflags::PF)
+    .union(Rflags::AF)
+    .union(Rflags::ZF)
+    .union(Rflags::SF)
+    .union(Rflags::DF)
+    .union(Rflags::OF)
+    .union(Rflags::IOPL)
+    .union(Rflags::NT)
+    .union(Rflags::RF)
+    .union(Rflags::AC)
+    .union(Rflags::ID);
+/// Interruptibility: blocking by MOV SS.
+const BLOCKED_BY_MOV_SS: u32 = 1 << 1;
+
+impl Nested {
+    /// VMLAUNCH (`launch`) or VMRESUME, executed by L1 in VMX root operation at privilege level 0; vmcs01 is current.
+    /// `refused` is told why an entry fails.
+    pub fn enter<P: Processor, M: L1Memory>(
+        &mut self,
+        cpu: &mut P,
+        memory: &M,
+        msrs: &mut impl Msrs<P>,
+        launch: bool,
+        l1: &L1Processor,
+        refused: &mut dyn FnMut(Refusal<'_>),
+    ) -> Entry {
+        if self.current.is_none() || self.is_shadow {
+            return Entry::Failed(Outcome::FailInvalid);
+        }
+        let vmcs01 = Vmcs01::assume(cpu.vmcs());
+        if vmcs01.read(GUEST_INTERRUPTIBILITY_INFO) & BLOCKED_BY_MOV_SS != 0 {
+            return self.failed_instruction(InstructionError::BLOCKED_BY_MOV_SS);
+        }
+        if launch && self.vmcs12.launched {
+            return self.failed_instruction(InstructionError::VMLAUNCH_NOT_CLEAR);
+        }
+        if !launch && !self.vmcs12.launched {
+            return self.failed_instruction(InstructionError::VMRESUME_NOT_LAUNCHED);
+        }
+        let kept = self.kept(&vmcs01);
+        if self.pages.shadow_vmcs.is_some() {
+            cpu.make_current(Which::Shadow);
+            self.read_shadow(cpu.vmcs());
+        }
+        cpu.make_current(Which::Vmcs02);
+        let parts = self.parts_to_check();
+        if !parts.is_empty()
+            && let Some(rule) = self.broken_rule(&mut Vmcs02::assume(cpu.vmcs()), memory, parts, &kept, l1)
+        {
+            refused(Refusal { rule: Some(rule), outcome: rule.outcome, vmcs12: &self.vmcs12 });
+            return match rule.outcome {
+                Broken::VmFail(error) => {
+                    cpu.make_current(Which::Vmcs01);
+                    self.failed_instruction(error)
+                }
+                Broken::Exit { reason, qualification } => {
+                    self.failed_entry(cpu, memory, msrs, FailedEntry { reason, qualification })
+                }
+            };
+        }
+        self.is_checked = true;
+        if !self.is_merged {
+            self.saved = self.saved_fields();
+        }
+        self.merge(&mut Vmcs02::assume(cpu.vmcs()), memory, &kept, l1.tsc_offset);
+        self.prepare_run(&mut Vmcs02::assume(cpu.vmcs()), memory);
+        self.flush_at_entry(cpu);
+        self.operation = Operation::NonRoot;
+        let count = self.vmcs12.read(VM_ENTRY_MSR_LOAD_COUNT);
+        if count != 0
+            && let Err(entry) =
+                msr_lists::load_guest(cpu, memory, msrs, GuestPhys(self.vmcs12.read(VM_ENTRY_MSR_LOAD_ADDR)), count)
+        {
+            let (reason, qualification) = (ExitReason::ENTRY_FAILURE_MSR_LOADING, u64::from(entry));
+            let outcome = Broken::Exit { reason, qualification };
+            refused(Refusal { rule: None, outcome, vmcs12: &self.vmcs12 });
+            return self.failed_entry(cpu, memory, msrs, FailedEntry { reason, qualification });
+        }
+        self.vmcs12.launched = true;
+        self.entry_pending = true;
+        self.start_timer(cpu.tsc());
+        self.transitions.entries += 1;
+        Entry::Entered { activity: self.activity_at_entry() }
+    }
+
+    #[cold]
+    fn failed_instruction(&mut self, error: InstructionError) -> Entry {
+        self.transitions.failed_instructions += 1;
+        Entry::Failed(self.fail(error))
+    }
+
+    #[cold]
+    fn failed_entry<P: Processor, M: L1Memory>(
+        &mut self,
+        cpu: &mut P,
+        memory: &M,
+        msrs: &mut impl Msrs<P>,
+        failed: FailedEntry,
+    ) -> Entry {
+        self.transitions.failed_entries += 1;
+        match self.exit_from_failed_entry(cpu, memory, msrs, failed) {
+            Ok(()) => Entry::Exited,
+            Err(abort) => Entry::Aborted(abort),
+        }
+    }
+
+    fn kept(&self, vmcs01: &Vmcs01<'_, impl Access>) -> Kept {
+        Kept {
+            cr0: vmcs01.read(GUEST_CR0) & !self.base.cr0_owned | vmcs01.read(CR0_READ_SHADOW) & self.base.cr0_owned,
+            efer: vmcs01.read(GUEST_IA32_EFER),
+            pat: vmcs01.read(GUEST_IA32_PAT),
+            dr7: vmcs01.read(GUEST_DR7),
+            debugctl: vmcs01.read(GUEST_IA32_DEBUGCTL),
+        }
+    }
+
+    /// The parts of the checks that can fail, given what L1 has changed since an entry passed them all.
+    #[inline(always)]
+    fn parts_to_check(&self) -> Parts {
+        if !self.is_checked || !self.is_merged {
+            return Parts::all();
+        }
+        let mut parts = self.parts_in_memory();
+        for slot in self.vmcs12.dirty.iter() {
+            parts |= if slot == Slot::known(GUEST_RIP.encoding()) {
+                self.parts_of_rip()
+            } else if slot == Slot::known(GUEST_RFLAGS.encoding()) {
+                let changed = self.vmcs12.read(GUEST_RFLAGS) ^ self.at_exit.rflags;
+                if changed & !FREE_FLAGS.bits() == 0 { Parts::empty() } else { self.uses.parts(slot) }
+            } else {
+                self.uses.parts(slot)
+            };
+        }
+        // Without an event its fields say nothing.
+        if !EventInfo(self.vmcs12.read(VM_ENTRY_INTERRUPTION_INFO)).is_valid() && parts == EVENT_PARTS {
+            return Parts::empty();
+        }
+        parts
+    }
+
+    /// A new RIP is fine in whatever mode L2 is if it has 32 bits, and in 64-bit mode, where L2 was if RIP had more, if it is
+    /// canonical.
+    #[inline(always)]
+    fn parts_of_rip(&self) -> Parts {
+        let rip = self.vmcs12.read(GUEST_RIP);
+        let high = rip.cast_signed() >> 47;
+        let was_64_bit = self.at_exit.rip >> 32 != 0;
+        if rip >> 32 == 0 || was_64_bit && (high == 0 || high == -1) { Parts::empty() } else { Parts::GUEST }
+    }
+
+    /// Checks whose answer lies in L1's memory: they are made at each entry.
+    #[inline(always)]
+    fn parts_in_memory(&self) -> Parts {
+        let primary = PrimaryBased::from_bits_retain(self.vmcs12.read(CPU_BASED_VM_EXEC_CONTROL));
+        let mut parts = Parts::empty();
+        // VTPR against the threshold.
+        if primary.contains(PrimaryBased::USE_TPR_SHADOW) && self.vmcs12.read(TPR_THRESHOLD) != 0 {
+            parts |= Parts::CONTROLS;
+        }
+        // The first word of the region that the link pointer names.
+        if self.vmcs12.read(VMCS_LINK_POINTER) != u64::MAX {
+            parts |= Parts::LINK_POINTER;
+        }
+        if self.loads_pdptes_from_memory() {
+            parts |= Parts::PDPTES;
+        }
+        parts
+    }
+
+    #[inline(never)]
+    fn broken_rule(
+        &mut self,
+        vmcs02: &mut Vmcs02<'_, impl Access>,
+        memory: &impl GuestMemory,
+        parts: Parts,
+        kept: &Kept,
+        l1: &L1Processor,
+    ) -> Option<&'static Rule> {
+        if parts.intersects(Parts::GUEST | Parts::EVENT) {
+            self.read_from(vmcs02);
+        }
+        let words = Words(memory);
+        let environment = Environment {
+            in_ia32e_mode: kept.efer & Efer::LMA.bits() != 0,
+            has_sgx: l1.has_sgx,
+            has_rtm: l1.has_rtm,
+            ..Environment::new(
+                &self.capabilities,
+                self.base.physical_address_bits,
+                self.current.map_or(0, GuestPhys::get),
+                &words,
+            )
+        };
+        let broken = checks::first_broken_in(parts, &self.vmcs12, &environment);
+        if broken.is_some() {
+            self.is_checked = false;
+        }
+        broken
+    }
+
+    /// What each entry writes.
+    #[inline(always)]
+    fn prepare_run(&mut self, vmcs02: &mut Vmcs02<'_, impl Access>, memory: &impl GuestMemory) {
+        let event = EventInfo(self.vmcs12.read(VM_ENTRY_INTERRUPTION_INFO));
+        if event.is_valid() {
+            vmcs02.write(VM_ENTRY_INTERRUPTION_INFO, event.0);
+            vmcs02.write(VM_ENTRY_EXCEPTION_ERROR_CODE, self.vmcs12.read(VM_ENTRY_EXCEPTION_ERROR_CODE));
+            vmcs02.write(VM_ENTRY_INSTRUCTION_LEN, self.vmcs12.read(VM_ENTRY_INSTRUCTION_LEN));
+        }
+        if self.loads_pdptes_from_memory() {
+            let table = GuestPhys(self.vmcs12.read(GUEST_CR3) & 0xffff_ffe0);
+            for (pdpte, offset) in [GUEST_PDPTE0, GUEST_PDPTE1, GUEST_PDPTE2, GUEST_PDPTE3].into_iter().zip([0, 8, 16, 24])
+            {
+                vmcs02.write(pdpte, memory.read_u64(table.add(offset)).unwrap_or(u64::MAX));
+            }
+        }
+        if PrimaryBased::from_bits_retain(self.vmcs12.read(CPU_BASED_VM_EXEC_CONTROL)).contains(PrimaryBased::USE_MSR_BITMAPS) {
+            self.merge_msr_bitmap(vmcs02, memory);
+        }
+    }
+
+    /// Without EPT of L1's, VM entry and MOV to CR3 load the four entries of PAE paging from L1's memory. vmcs02 has EPT, with
+    /// which the processor takes them from the VMCS.
+    #[inline(always)]
+    pub(crate) fn loads_pdptes_from_memory(&self) -> bool {
+        use arch::control::{Cr0, Cr4};
+        !self.secondary12().contains(SecondaryBased::ENABLE_EPT)
+            && self.vmcs12.read(GUEST_CR4) & Cr4::PAE.bits() != 0
+            && self.vmcs12.read(GUEST_CR0) & Cr0::PG.bits() != 0
+            && self.vmcs12.read(VM_ENTRY_CONTROLS) & vmcs::controls::EntryControls::IA32E_MODE_GUEST.bits() == 0
+    }
+
+    /// The VMX-preemption timer of vmcs12 begins to count.
+    #[inline(always)]
+    fn start_timer(&mut self, now: u64) {
+        let pin = PinBased::from_bits_retain(self.vmcs12.read(PIN_BASED_VM_EXEC_CONTROL));
+        self.timer_deadline = pin.contains(PinBased::ACTIVATE_PREEMPTION_TIMER).then(|| {
+            let ticks = u64::from(self.vmcs12.read(VMX_PREEMPTION_TIMER_VALUE));
+            let shift = self.capabilities.misc.preemption_timer_shift();
+            // It counts when bit `shift` of the TSC changes.
+            if ticks == 0 { now } else { ((now >> shift) + ticks) << shift }
+        });
+    }
+
+    /// The value that the timer has at `now`, for "save VMX-preemption timer value".
+    pub(crate) fn timer_value(&self, now: u64) -> Option<u32> {
+        let exit = ExitControls::from_bits_retain(self.vmcs12.read(VM_EXIT_CONTROLS));
+        let deadline = self.timer_deadline.filter(|_| exit.contains(ExitControls::SAVE_PREEMPTION_TIMER_VALUE))?;
+        let left = deadline.saturating_sub(now) >> self.capabilities.misc.preemption_timer_shift();
+        Some(u32::try_from(left).unwrap_or(u32::MAX))
+    }
+
+    /// The activity state in which L2 starts: an injected event wakes it (SDM 3C 27.7.2 "Activity State").
+    #[inline(always)]
+    fn activity_at_entry(&self) -> u32 {
+        if EventInfo(self.vmcs12.read(VM_ENTRY_INTERRUPTION_INFO)).is_valid() {
+            0
+        } else {
+            self.vmcs12.read(GUEST_ACTIVITY_STATE)
+        }
+    }
+
+    /// Without VPIDs of L1's, transitions flush what is cached of linear addresses (SDM 3C 29.4.3.1 "Operations that
+    /// Invalidate Cached Mappings"); a VPID that vmcs02's tag did not stand for yet has nothing cached.
+    #[inline(always)]
+    fn flush_at_entry<P: Processor>(&mut self, cpu: &mut P) {
+        if self.secondary12().contains(SecondaryBased::ENABLE_VPID) {
+            let vpid = self.vmcs12.read(VIRTUAL_PROCESSOR_ID);
+            if vpid != self.last_vpid {
+                self.last_vpid = vpid;
+                cpu.flush_l2();
+            }
+        } else {
+            self.last_vpid = 0;
+            cpu.flush_l2();
+        }
+    }
+}
+
+const EVENT_PARTS: Parts = Parts::EVENT.union(Parts::RIP_RFLAGS).union(Parts::NON_REGISTER);
+
+/// L1's memory as the checks read it.
+struct Words<'a, M>(&'a M);
+
+impl<M: GuestMemory> PhysicalMemory for Words<'_, M> {
+    fn read_u64(&self, address: u64) -> u64 {
+        self.0.read_u64(GuestPhys(address)).unwrap_or(u64::MAX)
+    }
+}

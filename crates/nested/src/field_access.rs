@@ -1,0 +1,126 @@
+//! VMREAD and VMWRITE by L1, and by L2 on a shadow VMCS of L1's.
+//!
+//! SDM 3C 31.3 "VMREAD—Read Field from Virtual-Machine Control Structure" and "VMWRITE—Write Field to Virtual-Machine Control
+//! Structure".
+
+use arch::GuestMemory;
+use arch::GuestPhys;
+use vmcs::field::Area;
+use vmcs::fields::VMCS_LINK_POINTER;
+use vmcs::{Access, Encoding, InstructionError};
+
+use crate::field_use::{Merge, Topic};
+use crate::outcome::Outcome;
+use crate::seam::Processor;
+use crate::slots::Slot;
+use crate::state::Nested;
+use crate::vmcs12;
+
+impl Nested {
+    /// VMREAD of the field with this encoding, in VMX root operation and with a current VMCS.
+    ///
+    /// # Errors
+    /// How the instruction fails.
+    #[inline]
+    pub fn vmread<P: Processor>(&mut self, cpu: &mut P, encoding: u64) -> Result<u64, Outcome> {
+        let (slot, encoding) = self.field(encoding)?;
+        if self.stale.contains(slot) {
+            self.read_back(cpu);
+        }
+        Ok(self.vmcs12.vmread(slot, encoding))
+    }
+
+    /// VMWRITE of the field with this encoding, in VMX root operation and with a current VMCS.
+    #[inline]
+    pub fn vmwrite<P: Processor>(&mut self, cpu: &mut P, encoding: u64, value: u64) -> Outcome {
+        let (slot, encoding) = match self.writable_field(encoding) {
+            Ok(field) => field,
+            Err(outcome) => return outcome,
+        };
+        // What the processor saved was saved under the old masks of CR0 and CR4, and halves of a field belong together.
+        if self.stale.contains(slot) || self.uses.merge(slot) == Merge::Topic(Topic::ControlRegisters) {
+            self.read_back(cpu);
+        }
+        self.vmcs12.vmwrite(slot, encoding, value);
+        if self.pages.shadow_vmcs.is_some() {
+            self.update_shadow(cpu, slot);
+        }
+        Outcome::Succeed
+    }
+
+    /// VMREAD by L2, which L1 lets act on the shadow VMCS that the link pointer names: the value, or how it fails.
+    pub fn vmread_by_l2(&mut self, memory: &impl GuestMemory, encoding: u64) -> Result<u64, Outcome> {
+        let region = self.shadow_of_l2().ok_or(Outcome::FailInvalid)?;
+        let (slot, encoding) = self.field_for_l2(encoding, memory, region)?;
+        let value = vmcs12::read_field(memory, region, slot);
+        Ok(if encoding.is_high_half() { value >> 32 } else { slot.info().encoding.truncate(value) })
+    }
+
+    /// VMWRITE by L2, likewise.
+    pub fn vmwrite_by_l2(&mut self, memory: &impl GuestMemory, encoding: u64, value: u64) -> Outcome {
+        let Some(region) = self.shadow_of_l2() else { return Outcome::FailInvalid };
+        let (slot, encoding) = match self.field_for_l2(encoding, memory, region) {
+            Ok(field) => field,
+            Err(outcome) => return outcome,
+        };
+        if slot.info().is_read_only() && !self.capabilities.misc.can_write_all_fields() {
+            return fail_in_region(memory, region, InstructionError::READ_ONLY_FIELD);
+        }
+        let value = if encoding.is_high_half() {
+            vmcs12::read_field(memory, region, slot) & 0xffff_ffff | value << 32
+        } else {
+            encoding.truncate(value)
+        };
+        vmcs12::write_field(memory, region, slot, value);
+        Outcome::Succeed
+    }
+
+    /// The shadow VMCS of L2.
+    fn shadow_of_l2(&self) -> Option<GuestPhys> {
+        match self.vmcs12.read(VMCS_LINK_POINTER) {
+            u64::MAX => None,
+            region => Some(GuestPhys(region)),
+        }
+    }
+
+    fn field_for_l2(
+        &self,
+        encoding: u64,
+        memory: &impl GuestMemory,
+        region: GuestPhys,
+    ) -> Result<(Slot, Encoding), Outcome> {
+        self.find(encoding).ok_or_else(|| fail_in_region(memory, region, InstructionError::UNSUPPORTED_FIELD))
+    }
+
+    #[inline(always)]
+    fn field(&mut self, encoding: u64) -> Result<(Slot, Encoding), Outcome> {
+        match self.find(encoding) {
+            Some(field) => Ok(field),
+            None => Err(self.fail(InstructionError::UNSUPPORTED_FIELD)),
+        }
+    }
+
+    #[inline(always)]
+    fn writable_field(&mut self, encoding: u64) -> Result<(Slot, Encoding), Outcome> {
+        let field = self.field(encoding)?;
+        if field.1.area() == Area::ReadOnly && !self.capabilities.misc.can_write_all_fields() {
+            return Err(self.fail(InstructionError::READ_ONLY_FIELD));
+        }
+        Ok(field)
+    }
+
+    /// The field that a register of VMREAD or VMWRITE names, if L1's processor has it.
+    #[inline(always)]
+    fn find(&self, encoding: u64) -> Option<(Slot, Encoding)> {
+        let encoding = Encoding(u32::try_from(encoding).ok()?);
+        let slot = Slot::of(encoding)?;
+        self.uses.exists.contains(slot).then_some((slot, encoding))
+    }
+}
+
+/// VMfailValid of L2 leaves its error number in the shadow VMCS.
+fn fail_in_region(memory: &impl GuestMemory, region: GuestPhys, error: InstructionError) -> Outcome {
+    let slot = Slot::known(vmcs::fields::VM_INSTRUCTION_ERROR.encoding());
+    vmcs12::write_field(memory, region, slot, error.0.into());
+    Outcome::FailValid(error)
+}

@@ -1,0 +1,95 @@
+//! The lists of MSRs that transitions load and store.
+//!
+//! SDM 3C 27.4 "Loading MSRs", 28.4 "Saving MSRs" and 28.6 "Loading MSRs". An entry is 16 bytes: number, a reserved word,
+//! value. A list is L1's memory, which another processor may change: each entry is read once.
+
+use arch::{GuestMemory, GuestPhys, Msr};
+
+use crate::seam::{L1Memory, Msrs};
+
+/// Bytes of an entry.
+const ENTRY: u64 = 16;
+/// Entries beyond this are refused, so that a list cannot keep L0 busy: IA32_VMX_MISC recommends at most 4096, and where more
+/// are used "unpredictable behavior (including a machine check) may result during the VMX transition".
+const MOST: u32 = 4096;
+
+/// Loads the list of an entry, vmcs02 being current.
+///
+/// # Errors
+/// The position, from 1, of the entry that cannot be loaded.
+pub(crate) fn load_guest<P>(
+    cpu: &mut P,
+    memory: &impl L1Memory,
+    msrs: &mut impl Msrs<P>,
+    list: GuestPhys,
+    count: u32,
+) -> Result<(), u32> {
+    load(cpu, memory, msrs, list, count)
+}
+
+/// Loads the list of an exit, vmcs01 being current.
+///
+/// # Errors
+/// The position of the entry that cannot be loaded: a VMX abort.
+pub(crate) fn load_host<P>(
+    cpu: &mut P,
+    memory: &impl L1Memory,
+    msrs: &mut impl Msrs<P>,
+    list: GuestPhys,
+    count: u32,
+) -> Result<(), u32> {
+    load(cpu, memory, msrs, list, count)
+}
+
+fn load<P>(
+    cpu: &mut P,
+    memory: &impl L1Memory,
+    msrs: &mut impl Msrs<P>,
+    list: GuestPhys,
+    count: u32,
+) -> Result<(), u32> {
+    for position in 0..count {
+        let failed = position + 1;
+        let at = list.add(ENTRY * u64::from(position));
+        let (msr, reserved) = number(memory, at).filter(|_| position < MOST).ok_or(failed)?;
+        let value = memory.read_u64(at.add(8)).map_err(|_| failed)?;
+        // FS and GS bases are in the guest-state area; x2APIC's registers are not to be loaded while the page is in use.
+        let is_forbidden = matches!(msr, Msr::FS_BASE | Msr::GS_BASE) || msr.0 >> 8 == 8;
+        if is_forbidden || reserved != 0 || msrs.store(cpu, msr, value).is_err() {
+            return Err(failed);
+        }
+    }
+    Ok(())
+}
+
+/// Stores the list of an exit, vmcs02 being current.
+///
+/// # Errors
+/// The position of the entry that cannot be stored: a VMX abort.
+pub(crate) fn store_guest<P>(
+    cpu: &mut P,
+    memory: &impl L1Memory,
+    msrs: &mut impl Msrs<P>,
+    list: GuestPhys,
+    count: u32,
+) -> Result<(), u32> {
+    for position in 0..count {
+        let failed = position + 1;
+        let at = list.add(ENTRY * u64::from(position));
+        let (msr, reserved) = number(memory, at).filter(|_| position < MOST).ok_or(failed)?;
+        if msr.0 >> 8 == 8 || reserved != 0 {
+            return Err(failed);
+        }
+        let value = msrs.load(cpu, msr).map_err(|_| failed)?;
+        memory.write(at.add(8), &value.to_le_bytes()).map_err(|_| failed)?;
+    }
+    Ok(())
+}
+
+/// The first eight bytes of an entry: MSR number and what is reserved.
+fn number(memory: &impl GuestMemory, at: GuestPhys) -> Option<(Msr, u32)> {
+    let word = memory.read_u64(at).ok()?;
+    #[expect(clippy::cast_possible_truncation, reason = "the halves of a word")]
+    let halves = (Msr(word as u32), (word >> 32) as u32);
+    Some(halves)
+}

@@ -1,0 +1,172 @@
+//! Where vmcs12 keeps a field: a number for each row of the field table.
+
+use vmcs::fields::FIELDS;
+use vmcs::{Encoding, FieldInfo};
+
+/// How many fields there are.
+pub const COUNT: usize = FIELDS.len();
+
+/// What [`SLOT_OF`] says of an encoding that is no field's.
+const NONE: u8 = u8::MAX;
+const _: () = assert!(COUNT < NONE as usize, "a slot's number fits into a byte");
+
+/// Width, area and index of an encoding in ten bits.
+const fn key(encoding: Encoding) -> usize {
+    let bits = encoding.0;
+    ((bits >> 13 & 3) << 8 | (bits >> 10 & 3) << 6 | (bits >> 1 & 0x3f)) as usize
+}
+
+static SLOT_OF: [u8; 1024] = {
+    let mut slots = [NONE; 1024];
+    let mut slot = 0;
+    while slot < COUNT {
+        let encoding = FIELDS[slot].encoding;
+        assert!(encoding.index() < 64, "the key has six bits for the index");
+        #[expect(clippy::cast_possible_truncation, reason = "fewer fields than NONE, asserted above")]
+        let number = slot as u8;
+        slots[key(encoding)] = number;
+        slot += 1;
+    }
+    slots
+};
+
+/// The place of one field in vmcs12, below [`COUNT`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Slot(u8);
+
+impl Slot {
+    /// The field's slot; `None` when the table has no such field. The high half of a field has the field's slot.
+    #[inline(always)]
+    pub fn of(encoding: Encoding) -> Option<Self> {
+        if !encoding.is_well_formed() || encoding.index() >= 64 {
+            return None;
+        }
+        match SLOT_OF[key(encoding) & 1023] {
+            NONE => None,
+            slot => Some(Self(slot)),
+        }
+    }
+
+    /// The slot of a field that is in the table, as every constant of [`vmcs::fields`] is.
+    #[inline(always)]
+    pub fn known(encoding: Encoding) -> Self {
+        Self(SLOT_OF[key(encoding) & 1023])
+    }
+
+    /// The slot as a number below [`COUNT`].
+    #[inline(always)]
+    pub const fn index(self) -> usize {
+        self.0 as usize
+    }
+
+    /// The row of the field table.
+    #[inline(always)]
+    pub fn info(self) -> &'static FieldInfo {
+        &FIELDS[self.index()]
+    }
+
+    /// All slots.
+    pub fn all() -> impl Iterator<Item = Self> {
+        (0..NONE).take(COUNT).map(Self)
+    }
+}
+
+const WORDS: usize = COUNT.div_ceil(64);
+
+/// A set of fields.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub struct SlotSet([u64; WORDS]);
+
+impl SlotSet {
+    /// No field.
+    pub const EMPTY: Self = Self([0; WORDS]);
+
+    /// The fields for which `has` holds.
+    pub fn of(has: impl Fn(&FieldInfo) -> bool) -> Self {
+        let mut set = Self::EMPTY;
+        Slot::all().filter(|slot| has(slot.info())).for_each(|slot| set.insert(slot));
+        set
+    }
+
+    /// Adds a field.
+    #[inline(always)]
+    pub const fn insert(&mut self, slot: Slot) {
+        self.0[slot.index() / 64] |= 1 << (slot.index() % 64);
+    }
+
+    /// Whether a field is in the set.
+    #[inline(always)]
+    pub const fn contains(&self, slot: Slot) -> bool {
+        self.0[slot.index() / 64] >> (slot.index() % 64) & 1 != 0
+    }
+
+    /// Whether no field is.
+    #[inline(always)]
+    pub fn is_empty(&self) -> bool {
+        self.0 == [0; WORDS]
+    }
+
+    /// Whether the sets have a field in common.
+    #[inline(always)]
+    pub fn intersects(&self, other: &Self) -> bool {
+        self.0.iter().zip(&other.0).any(|(mine, other)| mine & other != 0)
+    }
+
+    /// The fields of both.
+    #[must_use]
+    pub fn and(mut self, other: &Self) -> Self {
+        self.0.iter_mut().zip(&other.0).for_each(|(mine, other)| *mine &= other);
+        self
+    }
+
+    /// The fields of this set that the other lacks.
+    #[must_use]
+    pub fn without(mut self, other: &Self) -> Self {
+        self.0.iter_mut().zip(&other.0).for_each(|(mine, other)| *mine &= !other);
+        self
+    }
+
+    /// The fields, lowest slot first.
+    #[inline]
+    pub fn iter(&self) -> impl Iterator<Item = Slot> + use<> {
+        let words = self.0;
+        (0..WORDS).flat_map(move |word| {
+            let mut rest = words[word];
+            core::iter::from_fn(move || {
+                if rest == 0 {
+                    return None;
+                }
+                #[expect(clippy::cast_possible_truncation, reason = "below COUNT, which fits")]
+                let slot = (word * 64) as u8 + rest.trailing_zeros() as u8;
+                rest &= rest - 1;
+                Some(Slot(slot))
+            })
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Every row of the table has a slot of its own, by its full encoding and by its high half.
+    #[test]
+    fn every_field_has_a_slot() {
+        for (slot, field) in Slot::all().zip(FIELDS) {
+            assert_eq!(Slot::of(field.encoding), Some(slot), "{}", field.name);
+            if let Some(high) = field.encoding.high_half() {
+                assert_eq!(Slot::of(high), Some(slot), "{}", field.name);
+            }
+        }
+    }
+
+    /// What the table lacks has no slot, also where the key's ten bits are those of a field.
+    #[test]
+    fn unknown_encodings_have_none() {
+        let known = |encoding: u32| FIELDS.iter().any(|field| field.encoding.0 == encoding & !1);
+        for encoding in (0..0x8000).chain([0x8000_681e, 0x1_681e, 0x781e, u32::MAX]) {
+            let is_field = known(encoding) && Encoding(encoding).is_well_formed();
+            assert_eq!(Slot::of(Encoding(encoding)).is_some(), is_field, "{encoding:#x}");
+        }
+    }
+}
