@@ -144,7 +144,7 @@ impl<F: Frames> Shadows<F> {
         self.roots[..=found.unwrap_or(ROOTS - 1)].rotate_right(1);
         let first = &mut self.roots[0];
         if found.is_none() {
-            first.shadow.hand_over(&mut self.frames);
+            first.shadow.clear(&mut self.frames);
             first.ept12 = Some(*ept12);
         }
         &mut first.shadow

@@ -73,7 +73,7 @@ impl Shadow {
             if !old.is_leaf(target) {
                 free_table(frames, HostPhys(old.address()), target - 1);
             }
-            self.stale |= !old.is_leaf(target) || !leaf.only_adds_to(old);
+            self.stale |= !leaf.only_adds_to(old);
         }
         Ok(())
     }
@@ -90,12 +90,6 @@ impl Shadow {
                 free_table(frames, HostPhys(entry.address()), LEVELS - 1);
             }
         }
-        self.stale = true;
-    }
-
-    /// Says that the tables serve another L2 from now on: what the processor has cached for the root is not its own.
-    pub(crate) fn hand_over(&mut self, frames: &mut impl Frames) {
-        self.clear(frames);
         self.stale = true;
     }
 }

@@ -95,9 +95,9 @@ fn may_have(l1: &L1, says: Says) -> Option<Page> {
     let mut permissions = permissions & piece.permissions.without_modes();
     permissions.set(Permissions::WRITE, permissions.contains(Permissions::WRITE) && dirty);
     Some(Page {
-        host: piece.host + (at - piece.at) & !0xfff,
+        host: (piece.host + (at - piece.at)) & !0xfff,
         permissions,
-        memory_type: MemoryType::from_bits(memory_type & 7).unwrap(),
+        memory_type: MemoryType::from_bits(memory_type & 7).expect("not a broken entry's"),
         ignores_pat: memory_type & 8 != 0,
     })
 }
@@ -167,6 +167,8 @@ fn starting_tables(l1: &L1) {
 struct Machine {
     l1: L1,
     rules: Rules,
+    frames: SharedFrames,
+    limit: usize,
     shadows: Shadows<Pool<SharedFrames>>,
     processor: Processor,
     log: ModificationLog,
@@ -177,11 +179,11 @@ impl Machine {
     fn new(rules: Rules, limit: usize) -> Self {
         let frames = SharedFrames::new(limit);
         let processor = Processor::new(&frames, rules.mode_based_execute);
-        let shadows = Shadows::new(Pool::new(frames, limit)).unwrap();
+        let shadows = Shadows::new(Pool::new(frames.clone(), limit)).expect("enough frames");
         let log = ModificationLog::new(arch::GuestPhys(LOG), 40);
         let l1 = L1::new();
         starting_tables(&l1);
-        let mut machine = Self { l1, rules, shadows, processor, log, allowed: Default::default() };
+        let mut machine = Self { l1, rules, frames, limit, shadows, processor, log, allowed: Default::default() };
         machine.remember();
         machine
     }
@@ -261,10 +263,10 @@ impl Machine {
                         // EPT02 says exactly what EPT12 says now.
                         assert_eq!(self.processor.access(selected.eptp, at, needs), Some(may));
                     }
-                    other => panic!("{other:x?}"),
+                    other => unreachable!("{other:x?}"),
                 }
             }
-            other => panic!("{other:x?}"),
+            other => unreachable!("{other:x?}"),
         }
     }
 
@@ -288,6 +290,7 @@ impl Machine {
 
     /// EPT02 itself, of every context: nothing that was not allowed, in no frame that was given back.
     fn check(&mut self) {
+        assert!(self.frames.0.borrow().in_use() <= self.limit);
         for (context, eptp12) in EPTPS.into_iter().enumerate() {
             let selected = self.shadows.select(&Ept12::new(eptp12, self.rules));
             if selected.flush {

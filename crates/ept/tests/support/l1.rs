@@ -9,6 +9,9 @@ use ept::{Backed, Backing, PageSize, Permissions};
 pub(crate) const MIB: u64 = 1 << 20;
 pub(crate) const GIB: u64 = 1 << 30;
 
+/// What another vCPU does to a word.
+type Change = fn(u64) -> u64;
+
 /// A piece of RAM: where L1 sees it, how long it is, where the machine has it, what may be done with it.
 pub(crate) struct Piece {
     pub(crate) at: u64,
@@ -22,8 +25,8 @@ pub(crate) struct Piece {
 pub(crate) struct L1 {
     pieces: Vec<Piece>,
     words: RefCell<BTreeMap<u64, u64>>,
-    /// How often the next compare-exchanges find that another vCPU has changed the word, and what it did to it.
-    pub(crate) interference: Cell<(u32, fn(u64) -> u64)>,
+    /// Before how many of the next compare-exchanges another vCPU changes the word, and how.
+    pub(crate) interference: Cell<(u32, Change)>,
 }
 
 impl L1 {
@@ -49,7 +52,7 @@ impl L1 {
     }
 
     pub(crate) fn set_word(&self, at: u64, word: u64) {
-        assert!(at % 8 == 0 && self.piece(at).is_some());
+        assert!(at.is_multiple_of(8) && self.piece(at).is_some());
         self.words.borrow_mut().insert(at, word);
     }
 }
@@ -58,7 +61,7 @@ impl GuestMemory for L1 {
     fn read(&self, at: GuestPhys, into: &mut [u8]) -> Result<(), OutsideMemory> {
         for (at, byte) in (at.get()..).zip(into) {
             self.piece(at).ok_or(OutsideMemory)?;
-            *byte = self.word(at & !7).to_le_bytes()[at as usize % 8];
+            *byte = (self.word(at & !7) >> (8 * (at % 8)) & 0xff) as u8;
         }
         Ok(())
     }
@@ -68,9 +71,8 @@ impl GuestMemory for L1 {
             return Err(OutsideMemory);
         }
         for (at, &byte) in (at.get()..).zip(from) {
-            let mut bytes = self.word(at & !7).to_le_bytes();
-            bytes[at as usize % 8] = byte;
-            self.set_word(at & !7, u64::from_le_bytes(bytes));
+            let shift = 8 * (at % 8);
+            self.set_word(at & !7, self.word(at & !7) & !(0xff << shift) | u64::from(byte) << shift);
         }
         Ok(())
     }

@@ -74,7 +74,7 @@ impl Processor {
         match walk(eptp & !0xfff, &self.rules, at.get(), read) {
             Ok(leaf) => Some(leaf),
             Err(Miss::NotMapped { .. }) => None,
-            Err(Miss::Misconfigured { level, entry }) => panic!("EPT02 has {entry:?} at level {level}"),
+            Err(Miss::Misconfigured { level, entry }) => unreachable!("EPT02 has {entry:?} at level {level}"),
         }
     }
 
