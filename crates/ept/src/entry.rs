@@ -37,6 +37,14 @@ bitflags! {
     }
 }
 
+impl Permissions {
+    /// What they mean where mode-based execute control is not in use: bit 2 alone decides about all fetches.
+    pub const fn without_modes(self) -> Self {
+        let others = self.difference(Self::EXECUTE_USER);
+        if self.contains(Self::EXECUTE) { others.union(Self::EXECUTE_USER) } else { others }
+    }
+}
+
 #[cfg(feature = "defmt")]
 impl defmt::Format for Permissions {
     fn format(&self, f: defmt::Formatter<'_>) {
@@ -95,6 +103,15 @@ impl PageSize {
             Self::Size4K => 1 << 12,
             Self::Size2M => 1 << 21,
             Self::Size1G => 1 << 30,
+        }
+    }
+
+    /// The level of the entries that map pages of this size: 1 to 3.
+    pub const fn level(self) -> u8 {
+        match self {
+            Self::Size4K => 1,
+            Self::Size2M => 2,
+            Self::Size1G => 3,
         }
     }
 
@@ -175,9 +192,27 @@ impl Entry {
         self.0 & DIRTY != 0
     }
 
+    /// The entry after the processor has used it: with the accessed flag, and with the dirty flag if `dirty`.
+    pub const fn used(self, dirty: bool) -> Self {
+        Self(self.0 | ACCESSED | if dirty { DIRTY } else { 0 })
+    }
+
+    /// The entry with a say of the guest's PAT or without, as `like` has it.
+    pub const fn with_pat_of(self, like: Self) -> Self {
+        Self(self.0 & !IGNORE_PAT | like.0 & IGNORE_PAT)
+    }
+
     /// Whether both entries say the same, whatever the processor has noted in the accessed and dirty flags.
     pub const fn same_but_flags(self, other: Self) -> bool {
         (self.0 ^ other.0) & !(ACCESSED | DIRTY) == 0
+    }
+
+    /// Whether this entry differs from `old` at most in permitting more, accessed and dirty flags aside: then nothing that
+    /// a processor has cached of `old` is wrong.
+    pub const fn only_adds_to(self, old: Self) -> bool {
+        let old_permissions = old.permissions();
+        self.permissions().contains(old_permissions)
+            && self.same_but_flags(Self(old.0 & !old_permissions.bits() | self.permissions().bits()))
     }
 
     /// The leaf of the next smaller size that maps the part of this large page `offset` bytes into it (a multiple of

@@ -93,10 +93,7 @@ impl Ept {
     /// The value for the VMCS field "EPT pointer": write-back tables, a walk of four levels (SDM 3C, 25.6.11
     /// "Extended-Page-Table Pointer (EPTP)").
     pub fn eptp(&self) -> u64 {
-        self.root.get()
-            | MemoryType::WriteBack as u64
-            | u64::from(LEVELS - 1) << 3
-            | u64::from(self.accessed_dirty) << 6
+        eptp(self.root, self.accessed_dirty)
     }
 
     /// Maps the `len` bytes at `guest` to those at `host` with the largest pages that fit, in place of what was mapped
@@ -261,8 +258,13 @@ impl Slot {
     }
 }
 
+/// The EPTP of tables of ours.
+pub(crate) fn eptp(root: HostPhys, accessed_dirty: bool) -> u64 {
+    root.get() | MemoryType::WriteBack as u64 | u64::from(LEVELS - 1) << 3 | u64::from(accessed_dirty) << 6
+}
+
 /// Frees a table of `level` and all below it. Recurses once a level.
-fn free_table(frames: &mut impl Frames, table: HostPhys, level: u8) {
+pub(crate) fn free_table(frames: &mut impl Frames, table: HostPhys, level: u8) {
     if level > 1 {
         for index in 0..ENTRIES {
             let entry = Entry(frames.read(table, index));
