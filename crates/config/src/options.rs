@@ -18,6 +18,8 @@ pub struct ImageOptions {
     pub self_test: Option<SelfTest>,
     /// `pcpus=N`: use at most so many processors of the machine; at least 1.
     pub pcpus: Option<u32>,
+    /// `vmcs-shadowing=on|off`: whether guests that are hypervisors get the processor's VMCS shadowing, where it has it.
+    pub vmcs_shadowing: bool,
 }
 
 impl Default for ImageOptions {
@@ -28,6 +30,7 @@ impl Default for ImageOptions {
             end: End::Acpi,
             self_test: None,
             pcpus: None,
+            vmcs_shadowing: true,
         }
     }
 }
@@ -118,7 +121,8 @@ impl ImageOptions {
                 Some(("end", value)) => end(value).map(|end| options.end = end),
                 Some(("selftest", value)) => self_test(value).map(|test| options.self_test = Some(test)),
                 Some(("pcpus", value)) => pcpus(value).map(|count| options.pcpus = Some(count)),
-                _ => Err("console=, log=, end=, pcpus= or selftest="),
+                Some(("vmcs-shadowing", value)) => switch(value).map(|on| options.vmcs_shadowing = on),
+                _ => Err("console=, log=, end=, pcpus=, vmcs-shadowing= or selftest="),
             };
             result.map_err(|expected| OptionsError { word: cut(word), expected })?;
         }
@@ -159,6 +163,14 @@ fn pcpus(value: &str) -> Result<u32, &'static str> {
     value.parse().ok().filter(|count| *count > 0).ok_or("pcpus= and a number from 1 on")
 }
 
+fn switch(value: &str) -> Result<bool, &'static str> {
+    match value {
+        "on" => Ok(true),
+        "off" => Ok(false),
+        _ => Err("vmcs-shadowing=on or off"),
+    }
+}
+
 /// The start of `word`, as far as there is room for it.
 fn cut<const N: usize>(word: &str) -> String<N> {
     let mut short = String::new();
@@ -180,7 +192,7 @@ mod tests {
     #[test]
     fn options() {
         let parsed =
-            ImageOptions::parse("out/nestling.elf console=none log=com1 end=halt selftest=entry pcpus=3 end=bochs")
+            ImageOptions::parse("out/nestling.elf console=none log=com1 end=halt selftest=entry pcpus=3 vmcs-shadowing=off end=bochs")
                 .unwrap();
         let expected = ImageOptions {
             console: None,
@@ -188,6 +200,7 @@ mod tests {
             end: End::Bochs,
             self_test: Some(SelfTest::Entry),
             pcpus: Some(3),
+            vmcs_shadowing: false,
         };
         assert_eq!(parsed, expected);
         assert_eq!(ImageOptions::parse(" "), Ok(ImageOptions::default()));
@@ -202,6 +215,7 @@ mod tests {
             ("pcpus=0", "pcpus=0"),
             ("pcpus=-1", "pcpus=-1"),
             ("verbose=1", "verbose=1"),
+            ("vmcs-shadowing=1", "vmcs-shadowing=1"),
             ("selftest=all", "selftest=all"),
             ("image quiet", "quiet"),
         ] {

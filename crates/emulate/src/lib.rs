@@ -4,6 +4,7 @@
 //! |---|---|
 //! | what happens to the instruction that exited | [`execute`], `strings.rs` |
 //! | INS and OUTS | [`string_io`] |
+//! | operands of instructions that L0 executes | `explicit.rs` |
 //! | which instructions, and how they are encoded | [`decode`], `prefix.rs`, `modrm.rs`, [`operand`] |
 //! | linear to guest-physical | [`walk`], `page_entry.rs` |
 //! | segment and offset to linear | `segment.rs` |
@@ -15,6 +16,7 @@
 mod arithmetic;
 pub mod decode;
 pub mod execute;
+mod explicit;
 mod fetch;
 mod modrm;
 pub mod operand;
@@ -29,6 +31,7 @@ pub mod strings;
 pub mod walk;
 
 pub use execute::access;
+pub use explicit::{read_operand, write_operand};
 pub use operand::CodeSize;
 pub use outcome::{Done, Failure};
 pub use place::Device;

@@ -13,7 +13,12 @@ use arch::{HostPhys, Msr, PAGE_SIZE};
 use crate::frames::Frames;
 use crate::{control, cpuid, msr, physmem};
 
-/// The MSRs that guests read and write without a VM exit and that all processors with 64-bit mode have.
+/// The registers that guests read and write without a VM exit and that stay in the processor: SYSCALL's, SWAPGS's, and
+/// IA32_TSC_AUX where there is one.
+pub const KEPT_IN_PROCESSOR: [Msr; 6] =
+    [Msr::STAR, Msr::LSTAR, Msr::CSTAR, Msr::FMASK, Msr::KERNEL_GS_BASE, Msr::TSC_AUX];
+
+/// Those that all processors with 64-bit mode have.
 const MSRS: [Msr; 5] = [Msr::STAR, Msr::LSTAR, Msr::CSTAR, Msr::FMASK, Msr::KERNEL_GS_BASE];
 
 /// Bytes that FXSAVE writes (SDM 1 10.5.1 "FXSAVE Area"): the start of every XSAVE area too.

@@ -1,30 +1,110 @@
 //! This processor, as a vCPU needs it.
 
-use arch::{GuestRegs, Msr};
-use hw::vmx::{CurrentVmcs, VmFail};
+use arch::{GuestRegs, HostPhys, Msr};
+use ept::{Pool, Shadows};
+use hw::vmx::{self, CurrentVmcs, VmFail};
+use nested::Which;
 use vcpu::{Cpu, EntryRefused};
 
-/// The processor that executes this, with one vCPU's VMCS current on it.
-pub(crate) struct Processor {
-    vmcs: CurrentVmcs,
-    vpid: u16,
+use crate::tables::TableFrames;
+
+/// The EPT02s of one vCPU.
+pub(crate) type Tables = Pool<TableFrames>;
+
+/// The VMCSs of one vCPU, and what else of the machine is its own.
+pub(crate) struct Own {
+    /// vmcs01.
+    pub vmcs01: HostPhys,
+    /// vmcs02; vmcs01 again where L1 has no VMX.
+    pub vmcs02: HostPhys,
+    /// The shadow VMCS; vmcs01 again where there is none.
+    pub shadow: HostPhys,
+    /// What tags L1's cached translations.
+    pub vpid: u16,
+    /// What tags L2's.
+    pub vpid02: u16,
+    /// The EPT02s, where L1 has VMX.
+    pub ept02: Option<Shadows<Tables>>,
 }
 
-impl Processor {
-    /// This processor, with `vmcs` current, whose guest is tagged `vpid`.
-    pub(crate) const fn new(vmcs: CurrentVmcs, vpid: u16) -> Self {
-        Self { vmcs, vpid }
+/// The processor that executes this, with one vCPU's VMCS current on it.
+pub(crate) struct Processor<'a> {
+    vmcs: CurrentVmcs,
+    own: &'a mut Own,
+    shadow_is_current: bool,
+}
+
+impl<'a> Processor<'a> {
+    /// This processor, with one of the VMCSs of `own` current, not the shadow VMCS.
+    pub(crate) const fn new(vmcs: CurrentVmcs, own: &'a mut Own) -> Self {
+        Self { vmcs, own, shadow_is_current: false }
     }
 }
 
-impl Cpu for Processor {
+impl nested::Processor for Processor<'_> {
     type Vmcs = CurrentVmcs;
+    type Tables = Tables;
 
     #[inline(always)]
     fn vmcs(&mut self) -> &mut CurrentVmcs {
         &mut self.vmcs
     }
 
+    #[inline(always)]
+    #[expect(clippy::panic, reason = "a bug of L0: the regions were prepared when the vCPU was made")]
+    fn make_current(&mut self, which: Which) {
+        if self.shadow_is_current {
+            self.shadow_is_current = false;
+            // SAFETY: the region is L0's, active on this processor only.
+            let _ = unsafe { vmx::clear(self.own.shadow) };
+        }
+        let region = match which {
+            Which::Vmcs01 => self.own.vmcs01,
+            Which::Vmcs02 => self.own.vmcs02,
+            Which::Shadow => {
+                self.shadow_is_current = true;
+                self.own.shadow
+            }
+        };
+        // SAFETY: the region was made for this vCPU, has the revision and was cleared; `self.vmcs` is given up for it.
+        match unsafe { vmx::load(region) } {
+            Ok(vmcs) => self.vmcs = vmcs,
+            Err(_) => panic!("VMPTRLD of a VMCS that was prepared failed"),
+        }
+    }
+
+    #[inline(always)]
+    fn tsc(&self) -> u64 {
+        hw::tsc::now()
+    }
+
+    fn flush_l1(&mut self) {
+        // Where the machine has no VPIDs, every entry and exit flushes anyway.
+        let _ = vmx::invvpid_single(self.own.vpid);
+    }
+
+    fn flush_l2(&mut self) {
+        let _ = vmx::invvpid_single(self.own.vpid02);
+    }
+
+    fn flush_l2_address(&mut self, linear: u64) {
+        let _ = vmx::invvpid_address(self.own.vpid02, linear);
+    }
+
+    #[expect(clippy::panic, reason = "a bug of L0: only a vCPU with VMX asks")]
+    fn ept02(&mut self) -> &mut Shadows<Tables> {
+        match &mut self.own.ept02 {
+            Some(ept02) => ept02,
+            None => panic!("a vCPU without VMX has no tables for an L2"),
+        }
+    }
+
+    fn flush_ept(&mut self, eptp: u64) {
+        let _ = vmx::invept_single(eptp);
+    }
+}
+
+impl Cpu for Processor<'_> {
     #[inline(always)]
     fn enter(&mut self, regs: &mut GuestRegs, launched: bool) -> Result<(), EntryRefused> {
         // SAFETY: `self.vmcs` says that a VMCS is current; the image wrote its host state on this processor and gave its
@@ -35,9 +115,13 @@ impl Cpu for Processor {
         })
     }
 
-    #[inline(always)]
-    fn tsc(&self) -> u64 {
-        hw::tsc::now()
+    fn guest_msr(&self, msr: Msr) -> Option<u64> {
+        if hw::guest_state::KEPT_IN_PROCESSOR.contains(&msr) { hw::msr::try_read(msr).ok() } else { None }
+    }
+
+    fn set_guest_msr(&mut self, msr: Msr, value: u64) -> bool {
+        // SAFETY: the registers are the running guest's, and L0 uses none of them.
+        hw::guest_state::KEPT_IN_PROCESSOR.contains(&msr) && unsafe { hw::msr::try_write(msr, value) }.is_ok()
     }
 
     fn machine_msr(&self, msr: Msr) -> Option<u64> {
@@ -74,7 +158,7 @@ impl Cpu for Processor {
 
     fn flush_vpid(&mut self) {
         // Where the machine has no VPIDs, every entry and exit flushes anyway.
-        let _ = hw::vmx::invvpid_single(self.vpid);
+        let _ = vmx::invvpid_single(self.own.vpid);
     }
 
     #[inline(always)]

@@ -2,7 +2,7 @@
 
 use core::fmt::Write as _;
 
-use arch::PAGE_SIZE;
+use arch::{HostPhys, PAGE_SIZE};
 use config::{SelfTest, Vm as Description};
 use devices::{Platform, PlatformConfig};
 use heapless::String;
@@ -37,6 +37,12 @@ pub(crate) struct Guest {
     pub frequencies: Frequencies,
     /// Bytes of its EPT.
     pub table_bytes: u64,
+    /// L1 has VMX.
+    pub has_vmx: bool,
+    /// The bitmaps of VMCS shadowing, where it is used: for VMREAD and VMWRITE.
+    pub shadowing: Option<(HostPhys, HostPhys)>,
+    /// The MSR bitmap of all its vmcs01s.
+    pub msr_bitmap_words: &'static [u64; 512],
     /// The machine is Bochs: some of its errors need help.
     pub on_bochs: bool,
     /// A failure on purpose.
@@ -55,6 +61,7 @@ static DEMO: &[u8] = include_bytes!(env!("NESTLING_DEMO"));
 pub(crate) fn make(
     description: &Description,
     machine: Capabilities,
+    vmcs_shadowing: bool,
     module: impl Fn(&str) -> Option<&'static [u8]>,
 ) -> Result<Guest, Sentence> {
     let controls = Controls::choose(&machine).map_err(|missing| sentence(format_args!("{missing}")))?;
@@ -83,6 +90,14 @@ pub(crate) fn make(
     let vm: &'static Vm = leak_one(Vm::new(ram, posts, platform))?;
 
     let has_rdtscp = controls.secondary.chosen.contains(vmcs::controls::SecondaryBased::ENABLE_RDTSCP);
+    let has_vmx = true;
+    let shadowing = if has_vmx && vmcs_shadowing && can_shadow(&machine) {
+        let (vmread, vmwrite) = (page()?, page()?);
+        nested::fill_shadowing_bitmaps(vmread, vmwrite);
+        Some((physmem::physical(vmread), physmem::physical(vmwrite)))
+    } else {
+        None
+    };
     let (msr_bitmap, io_bitmap_a, io_bitmap_b) = (page()?, page()?, page()?);
     vcpu::fill_msr_bitmap(msr_bitmap, has_rdtscp);
     vcpu::fill_io_bitmaps(io_bitmap_a, io_bitmap_b);
@@ -91,6 +106,7 @@ pub(crate) fn make(
         msr_bitmap: physmem::physical(msr_bitmap),
         io_bitmap_a: physmem::physical(io_bitmap_a),
         io_bitmap_b: physmem::physical(io_bitmap_b),
+        shadowing,
         vpid: 1,
     };
     // The APIC timer of the machine counts at the bus frequency; L1 gets the same, as far as CPUID tells, else the TSC's.
@@ -104,9 +120,18 @@ pub(crate) fn make(
         frequencies,
         table_bytes,
         processors: 1,
+        has_vmx,
+        shadowing,
+        // SAFETY: the page is 4096 bytes, aligned, and nobody writes to it from now on.
+        msr_bitmap_words: unsafe { &*core::ptr::from_mut(msr_bitmap).cast() },
         on_bochs: false,
         self_test: None,
     })
+}
+
+/// Whether L1's VMREAD and VMWRITE can be spared exits: the processor shadows, and L0 can write exit information into a VMCS.
+fn can_shadow(machine: &Capabilities) -> bool {
+    machine.secondary.supports(vmcs::controls::SecondaryBased::VMCS_SHADOWING) && machine.misc.can_write_all_fields()
 }
 
 /// The refusal when even small things find no room.

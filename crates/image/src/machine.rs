@@ -27,6 +27,8 @@ pub(crate) struct Machine {
     pub(crate) capabilities: Capabilities,
     /// The command line says that the machine is Bochs (`end=bochs`).
     pub(crate) on_bochs: bool,
+    /// VMCS shadowing is to be used where the processors have it.
+    pub(crate) vmcs_shadowing: bool,
     /// A failure on purpose.
     pub(crate) self_test: Option<SelfTest>,
     /// How many processors run, this one included: their numbers count from 0.

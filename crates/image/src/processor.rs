@@ -2,18 +2,20 @@
 
 use core::sync::atomic::{AtomicPtr, AtomicU32, Ordering};
 
-use arch::{HostPhys, PAGE_SIZE};
+use arch::PAGE_SIZE;
 use config::SelfTest;
 use hw::frames::FRAMES;
 use hw::guest_state::GuestState;
 use hw::vmx::{self, CurrentVmcs};
 use hw::{apic, halt, percpu, tsc};
 use sched::{Decision, RunQueue, State};
-use vcpu::{Activity, Cpu as _, Identity, Left, Stop, Vcpu};
+use vcpu::{Activity, Identity, Left, Stop, Vcpu};
 use vlapic::Bus as _;
 use vmcs::{Access as _, fields};
 
-use crate::cpu::Processor;
+use crate::cpu::{Own, Processor};
+use crate::guest::leak_one;
+use crate::tables::TableFrames;
 use crate::guest::{Guest, Sentence, leak, sentence};
 use crate::vm::MAX_VCPUS;
 use crate::world::Place;
@@ -27,8 +29,9 @@ static DONE: AtomicU32 = AtomicU32::new(0);
 /// A vCPU at home on this processor, with all that belongs to it.
 struct Resident {
     vcpu: Vcpu,
-    vmcs: HostPhys,
-    vpid: u16,
+    own: Own,
+    /// L2 ran when the vCPU last left the processor.
+    left_in_l2: bool,
     state: GuestState,
     place: Place,
 }
@@ -153,6 +156,7 @@ impl Resident {
             index: number,
             cpus: u32::try_from(guest.vm.cpus()).unwrap_or(1),
             frequencies: guest.frequencies,
+            has_vmx: guest.has_vmx,
             repairs_lost_rip: guest.on_bochs,
         };
         let mut vcpu = Vcpu::new(hw::cpuid::cpuid, &guest.machine, &guest.controls, identity);
@@ -165,16 +169,29 @@ impl Resident {
         let mut current =
             unsafe { vmx::load(vmcs) }.map_err(|_| sentence(format_args!("VMPTRLD of a new VMCS failed")))?;
         vmx::write_host_state(&mut current, &guest.machine);
-        let mut cpu = Processor::new(current, pages.vpid);
+        let mut own = Own {
+            vmcs01: vmcs,
+            vmcs02: vmcs,
+            shadow: vmcs,
+            vpid: pages.vpid,
+            vpid02: L2_VPIDS + pages.vpid,
+            ept02: None,
+        };
+        if guest.has_vmx {
+            give_vmx(guest, &mut vcpu, &mut own, &pages)?;
+            // SAFETY: as above; the VMCS that was current meanwhile is not used any more.
+            current = unsafe { vmx::load(vmcs) }.map_err(|_| sentence(format_args!("VMPTRLD of a new VMCS failed")))?;
+        }
+        let mut cpu = Processor::new(current, &mut own);
         vcpu.write_vmcs(&mut cpu, &guest.controls, &pages);
         if index == 0 {
             vcpu.start_flat(&mut cpu, guest.start);
-            fail_on_purpose(guest, cpu.vmcs());
+            fail_on_purpose(guest, nested::Processor::vmcs(&mut cpu));
         }
         guest.vm.place(index, percpu::number());
         let place = Place { vm: guest.vm, index, shared };
         place.published(vcpu.apic.identity());
-        Ok(Self { vcpu, vmcs, vpid: pages.vpid, state, place })
+        Ok(Self { vcpu, own, left_in_l2: false, state, place })
     }
 
     /// Runs the vCPU until it gives the processor back. `load`: another one was here before.
@@ -184,7 +201,7 @@ impl Resident {
             unsafe { self.state.load(self.vcpu.xcr0()) };
             // SAFETY: the VMCS was cleared and written here and is active on this processor only; no other value for the
             // current VMCS lives.
-            match unsafe { vmx::load(self.vmcs) } {
+            match unsafe { vmx::load(if self.left_in_l2 { self.own.vmcs02 } else { self.own.vmcs01 }) } {
                 Ok(current) => current,
                 Err(_) => return Left::Stop(Stop::EntryFailed),
             }
@@ -193,15 +210,16 @@ impl Resident {
             unsafe { CurrentVmcs::assume() }
         };
         self.place.vm.runs(self.place.index);
-        let mut cpu = Processor::new(current, self.vpid);
+        let mut cpu = Processor::new(current, &mut self.own);
         let left = self.vcpu.run(&mut cpu, &self.place, until);
         match left {
             Left::Stop(Stop::EntryFailed) => failed_entry::explain(),
             Left::Stop(Stop::UnexpectedExit(_)) => dump::current_vmcs(),
             // What L0 stopped, its author wants to see; an orderly end tells nothing.
-            Left::Stop(stop) if stop.is_forced() => dump::guest(&self.vcpu, cpu.vmcs()),
+            Left::Stop(stop) if stop.is_forced() => dump::guest(&self.vcpu, nested::Processor::vmcs(&mut cpu)),
             _ => {}
         }
+        self.left_in_l2 = self.vcpu.in_l2();
         left
     }
 
@@ -223,8 +241,67 @@ impl Resident {
         for (reason, count) in self.vcpu.counters.iter() {
             defmt::info!("  {=str}: {=u64}", reason.name(), count);
         }
+        if let Some(transitions) = self.vcpu.transitions().filter(|transitions| transitions.entries > 0) {
+            defmt::info!(
+                "  between L1 and L2: {=u64} entries, {=u64} exits to L1, {=u64} exits that L0 handled, {=u64} failed instructions, {=u64} failed entries",
+                transitions.entries,
+                transitions.exits_to_l1,
+                transitions.exits_to_l0,
+                transitions.failed_instructions,
+                transitions.failed_entries
+            );
+        }
     }
 }
+
+/// VPIDs of L2s follow this number; those of L1s lie below.
+const L2_VPIDS: u16 = 0x100;
+
+/// Makes what the vCPU needs to run guests of L1: vmcs02, a shadow VMCS where the processor has them, tables for L2's memory.
+fn give_vmx(guest: &Guest, vcpu: &mut Vcpu, own: &mut Own, pages: &vcpu::Pages) -> Result<(), Sentence> {
+    let no_memory = || sentence(format_args!("there is no memory left for a guest's guest: give the machine more memory"));
+    let region = |revision: u32| {
+        let region = FRAMES.lock().zeroed_frame().ok_or_else(no_memory)?;
+        // SAFETY: the frame was just allocated for this and is nobody else's.
+        unsafe { vmx::write_revision(region, revision) };
+        // SAFETY: as above; this processor is in VMX root operation.
+        unsafe { vmx::clear(region) }.map_err(|_| sentence(format_args!("VMCLEAR of a new VMCS failed")))?;
+        Ok::<_, Sentence>(region)
+    };
+    let revision = guest.machine.basic.revision();
+    own.vmcs02 = region(revision)?;
+    // SAFETY: it was cleared, and nobody uses another current VMCS here.
+    let mut vmcs02 =
+        unsafe { vmx::load(own.vmcs02) }.map_err(|_| sentence(format_args!("VMPTRLD of a new VMCS failed")))?;
+    vmx::write_host_state(&mut vmcs02, &guest.machine);
+    if guest.shadowing.is_some() {
+        own.shadow = region(revision | nested_shadow_bit())?;
+    }
+    let page = || {
+        let frame = FRAMES.lock().zeroed_frame().ok_or_else(no_memory)?;
+        // SAFETY: the frame was free RAM that the direct map shows; this is the only reference to it.
+        Ok::<_, Sentence>(nested::Page { words: unsafe { &mut *hw::physmem::pointer(frame) }, at: frame })
+    };
+    let nested_pages = nested::Pages::new(
+        page()?,
+        guest.msr_bitmap_words,
+        page()?,
+        guest.shadowing.is_some().then_some(own.shadow),
+    );
+    let base = vcpu.nested_base(&guest.controls, pages, own.vpid02, guest.shadowing.is_some());
+    let nested = leak_one(nested::Nested::new(&guest.machine, base, nested_pages))?;
+    vcpu.give_vmx(nested);
+    own.ept02 = Some(ept::Shadows::new(ept::Pool::new(TableFrames::default(), EPT02_FRAMES)).ok_or_else(no_memory)?);
+    Ok(())
+}
+
+/// Bit 31 of the first word of a VMCS region: a shadow VMCS.
+const fn nested_shadow_bit() -> u32 {
+    1 << 31
+}
+
+/// Most frames that the tables for one vCPU's L2s take: 8 MiB map what a Linux touches while it boots.
+const EPT02_FRAMES: usize = 2048;
 
 /// What `selftest=` asks for.
 #[expect(clippy::panic, reason = "the user asked for it")]

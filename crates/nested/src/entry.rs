@@ -139,6 +139,7 @@ impl Nested {
         }
         self.merge(&mut Vmcs02::assume(cpu.vmcs()), memory, &kept, l1.tsc_offset);
         self.prepare_run(&mut Vmcs02::assume(cpu.vmcs()), memory);
+        self.select_ept(cpu);
         self.flush_at_entry(cpu);
         self.operation = Operation::NonRoot;
         let count = self.vmcs12.read(VM_ENTRY_MSR_LOAD_COUNT);

@@ -15,9 +15,11 @@
 //! | what vmcs02 holds | `merge.rs`, `bitmaps.rs` |
 //! | whose an exit of L2 is | `route.rs` |
 //! | how L1 gets it; the one way back to vmcs01 | `exit.rs`, `host_state.rs`, `deferred.rs` |
+//! | what L0 asks while L2 runs | `l2.rs` |
 //! | what of L2 is read back, when | `read_back.rs` |
 //! | the lists of MSRs | `msr_lists.rs` |
-//! | INVEPT, INVVPID | `invalidate.rs` |
+//! | L1's EPT | `ept12.rs` |
+//! | INVEPT, INVVPID, VMFUNC | `invalidate.rs`, `vm_function.rs` |
 #![cfg_attr(not(test), no_std)]
 #![forbid(unsafe_code)]
 
@@ -26,13 +28,16 @@ mod capabilities;
 mod counters;
 mod current;
 mod deferred;
+mod ept12;
 mod entry;
 mod exit;
+mod vm_function;
 mod field_access;
 mod field_use;
 mod host_state;
 mod instruction;
 mod invalidate;
+mod l2;
 mod merge;
 mod msr_lists;
 mod outcome;
@@ -48,6 +53,7 @@ mod vmcs12;
 pub use capabilities::CapabilityMsrs;
 pub use counters::Transitions;
 pub use current::{Vmcs01, Vmcs02};
+pub use ept12::EptOutcome;
 pub use entry::{Abort, Entry, L1Processor, Refusal};
 pub use exit::{Synthesized, Vectoring};
 pub use instruction::Permission;

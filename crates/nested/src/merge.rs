@@ -102,6 +102,7 @@ impl Nested {
             self.merge_apic(vmcs02, memory);
         }
         if topics.contains(Topic::AddressSpace) || topics.contains(Topic::Controls) {
+            self.set_ept12();
             self.copy(vmcs02, GUEST_CR3.encoding());
             if self.secondary12().contains(SecondaryBased::ENABLE_EPT) {
                 for pdpte in [GUEST_PDPTE0, GUEST_PDPTE1, GUEST_PDPTE2, GUEST_PDPTE3] {
@@ -121,7 +122,7 @@ impl Nested {
         vmcs02.write(VM_ENTRY_CONTROLS, entry.bits());
     }
 
-    fn primary02(&self) -> PrimaryBased {
+    pub(crate) fn primary02(&self) -> PrimaryBased {
         let l1 = PrimaryBased::from_bits_retain(self.vmcs12.read(CPU_BASED_VM_EXEC_CONTROL));
         let mut primary = self.base.primary | l1;
         // Ports are L0's to judge, by both bitmaps.

@@ -1,6 +1,7 @@
 //! The seams: what nested VMX needs of the processor, of L1's memory, and of L1's model-specific registers.
 
 use arch::{GuestMemory, GuestPhys, HostPhys, Msr};
+use ept::{Backing, Frames, Shadows};
 use vmcs::Access;
 
 /// The VMCSs of one vCPU that the processor can have as its current one.
@@ -20,6 +21,9 @@ pub trait Processor {
     /// The current VMCS.
     type Vmcs: Access;
 
+    /// Where the tables are that map L2's memory.
+    type Tables: Frames;
+
     /// The current VMCS.
     fn vmcs(&mut self) -> &mut Self::Vmcs;
 
@@ -38,15 +42,22 @@ pub trait Processor {
     /// Drops what the processor has cached of one linear address of L2.
     fn flush_l2_address(&mut self, linear: u64);
 
+    /// The EPT02s of this vCPU.
+    fn ept02(&mut self) -> &mut Shadows<Self::Tables>;
+
     /// Drops what the processor has cached by way of the EPT pointer `eptp`.
     fn flush_ept(&mut self, eptp: u64);
 }
 
 /// L1's memory, with where it is.
-pub trait L1Memory: GuestMemory {
+pub trait L1Memory: GuestMemory + Backing {
     /// The host-physical address of the byte at `at`; `None` where L1 has no RAM. The rest of its 4-KiB page follows.
-    fn host(&self, at: GuestPhys) -> Option<HostPhys>;
+    fn host(&self, at: GuestPhys) -> Option<HostPhys> {
+        self.backing(at).map(|backed| backed.host)
+    }
 }
+
+impl<M: GuestMemory + Backing> L1Memory for M {}
 
 /// RDMSR or WRMSR of L1 would raise #GP.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

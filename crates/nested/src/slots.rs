@@ -4,7 +4,7 @@ use vmcs::fields::FIELDS;
 use vmcs::{Encoding, FieldInfo};
 
 /// How many fields there are.
-pub const COUNT: usize = FIELDS.len();
+pub(crate) const COUNT: usize = FIELDS.len();
 
 /// What [`SLOT_OF`] says of an encoding that is no field's.
 const NONE: u8 = u8::MAX;
@@ -32,12 +32,12 @@ static SLOT_OF: [u8; 1024] = {
 
 /// The place of one field in vmcs12, below [`COUNT`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Slot(u8);
+pub(crate) struct Slot(u8);
 
 impl Slot {
     /// The field's slot; `None` when the table has no such field. The high half of a field has the field's slot.
     #[inline(always)]
-    pub fn of(encoding: Encoding) -> Option<Self> {
+    pub(crate) fn of(encoding: Encoding) -> Option<Self> {
         if !encoding.is_well_formed() || encoding.index() >= 64 {
             return None;
         }
@@ -49,24 +49,24 @@ impl Slot {
 
     /// The slot of a field that is in the table, as every constant of [`vmcs::fields`] is.
     #[inline(always)]
-    pub fn known(encoding: Encoding) -> Self {
+    pub(crate) fn known(encoding: Encoding) -> Self {
         Self(SLOT_OF[key(encoding) & 1023])
     }
 
     /// The slot as a number below [`COUNT`].
     #[inline(always)]
-    pub const fn index(self) -> usize {
+    pub(crate) const fn index(self) -> usize {
         self.0 as usize
     }
 
     /// The row of the field table.
     #[inline(always)]
-    pub fn info(self) -> &'static FieldInfo {
+    pub(crate) fn info(self) -> &'static FieldInfo {
         &FIELDS[self.index()]
     }
 
     /// All slots.
-    pub fn all() -> impl Iterator<Item = Self> {
+    pub(crate) fn all() -> impl Iterator<Item = Self> {
         (0..NONE).take(COUNT).map(Self)
     }
 }
@@ -75,14 +75,14 @@ const WORDS: usize = COUNT.div_ceil(64);
 
 /// A set of fields.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
-pub struct SlotSet([u64; WORDS]);
+pub(crate) struct SlotSet([u64; WORDS]);
 
 impl SlotSet {
     /// No field.
-    pub const EMPTY: Self = Self([0; WORDS]);
+    pub(crate) const EMPTY: Self = Self([0; WORDS]);
 
     /// The fields for which `has` holds.
-    pub fn of(has: impl Fn(&FieldInfo) -> bool) -> Self {
+    pub(crate) fn of(has: impl Fn(&FieldInfo) -> bool) -> Self {
         let mut set = Self::EMPTY;
         Slot::all().filter(|slot| has(slot.info())).for_each(|slot| set.insert(slot));
         set
@@ -90,45 +90,45 @@ impl SlotSet {
 
     /// Adds a field.
     #[inline(always)]
-    pub const fn insert(&mut self, slot: Slot) {
+    pub(crate) const fn insert(&mut self, slot: Slot) {
         self.0[slot.index() / 64] |= 1 << (slot.index() % 64);
     }
 
     /// Whether a field is in the set.
     #[inline(always)]
-    pub const fn contains(&self, slot: Slot) -> bool {
+    pub(crate) const fn contains(&self, slot: Slot) -> bool {
         self.0[slot.index() / 64] >> (slot.index() % 64) & 1 != 0
     }
 
     /// Whether no field is.
     #[inline(always)]
-    pub fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         self.0 == [0; WORDS]
     }
 
     /// Whether the sets have a field in common.
     #[inline(always)]
-    pub fn intersects(&self, other: &Self) -> bool {
+    pub(crate) fn intersects(&self, other: &Self) -> bool {
         self.0.iter().zip(&other.0).any(|(mine, other)| mine & other != 0)
     }
 
     /// The fields of both.
     #[must_use]
-    pub fn and(mut self, other: &Self) -> Self {
+    pub(crate) fn and(mut self, other: &Self) -> Self {
         self.0.iter_mut().zip(&other.0).for_each(|(mine, other)| *mine &= other);
         self
     }
 
     /// The fields of this set that the other lacks.
     #[must_use]
-    pub fn without(mut self, other: &Self) -> Self {
+    pub(crate) fn without(mut self, other: &Self) -> Self {
         self.0.iter_mut().zip(&other.0).for_each(|(mine, other)| *mine &= !other);
         self
     }
 
     /// The fields, lowest slot first.
     #[inline]
-    pub fn iter(&self) -> impl Iterator<Item = Slot> + use<> {
+    pub(crate) fn iter(&self) -> impl Iterator<Item = Slot> + use<> {
         let words = self.0;
         (0..WORDS).flat_map(move |word| {
             let mut rest = words[word];

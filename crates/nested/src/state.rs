@@ -2,6 +2,7 @@
 
 use arch::control::Cr4;
 use arch::{GuestPhys, HostPhys};
+use ept::Ept12;
 use vmcs::Capabilities;
 use vmcs::controls::{EntryControls, ExitControls, PinBased, PrimaryBased, SecondaryBased};
 
@@ -123,6 +124,10 @@ pub struct Nested {
     pub(crate) last_vpid: u16,
     /// L0 waits for a window of L2's: only where L1 lets L2 take interrupts or NMIs directly.
     pub(crate) window_controls: PrimaryBased,
+    /// The tables that L1 made for L2, where it uses EPT.
+    pub(crate) ept12: Option<Ept12>,
+    /// The EPT02 must be looked up again: the EPTP may have changed, or L1 has executed INVEPT.
+    pub(crate) selects_ept: bool,
     pub(crate) deferred: Deferred,
     /// How often what happened.
     pub transitions: Transitions,
@@ -170,6 +175,8 @@ impl Nested {
             mtf_pending: false,
             last_vpid: 0,
             window_controls: PrimaryBased::empty(),
+            ept12: None,
+            selects_ept: true,
             deferred: Deferred::default(),
             transitions: Transitions::default(),
         }

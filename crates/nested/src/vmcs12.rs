@@ -13,7 +13,7 @@ use crate::slots::{COUNT, Slot, SlotSet};
 /// The revision identifier that L1 finds in IA32_VMX_BASIC. It changes with the format of the region.
 pub const REVISION: u32 = 0x4e53_0001;
 /// Bit 31 of the first word: the region is a shadow VMCS.
-pub const SHADOW: u32 = 1 << 31;
+pub(crate) const SHADOW: u32 = 1 << 31;
 /// Offset of the VMX-abort indicator (SDM 3C 28.7 "VMX Aborts").
 pub(crate) const ABORT_OFFSET: u64 = 4;
 const LAUNCHED_OFFSET: u64 = 8;

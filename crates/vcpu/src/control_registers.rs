@@ -48,6 +48,7 @@ pub const fn cr0_real(guest: u64) -> u64 {
 pub fn cr4_offered(cpuid: &CpuidTable) -> Cr4 {
     let [edx1, ecx1, ebx7, ecx7, edx_ext] = cpuid.feature_words();
     let mut offered = Cr4::DE | Cr4::PSE | Cr4::PAE | Cr4::TSD | Cr4::PCE | Cr4::OSXMMEXCPT;
+    offered.set(Cr4::VMXE, ecx1.get_bit(5));
     offered.set(Cr4::VME | Cr4::PVI, edx1.get_bit(1));
     offered.set(Cr4::MCE, edx1.get_bit(7));
     offered.set(Cr4::PGE, edx1.get_bit(13));

@@ -1,7 +1,7 @@
 //! The seam to the machine: what one vCPU needs of the processor that runs it.
 
 use arch::{GuestRegs, Msr};
-use vmcs::Access;
+use nested::Processor;
 
 /// VM entry was refused before anything of the guest was loaded: the instruction failed
 /// (SDM 3C 31.2 "Conventions").
@@ -17,21 +17,20 @@ pub enum EntryRefused {
 /// One processor of the machine, with this vCPU's VMCS current on it.
 ///
 /// `hw` implements it with instructions, tests with a scripted fake. All methods are called with interrupts disabled.
-pub trait Cpu {
-    /// The current VMCS.
-    type Vmcs: Access;
-
-    /// The current VMCS.
-    fn vmcs(&mut self) -> &mut Self::Vmcs;
-
+///
+/// Its VMCSs are [`Processor`]'s: [`Processor::vmcs`] is that of the guest that ran last, L1 or L2.
+pub trait Cpu: Processor {
     /// Enters the guest by VMLAUNCH or VMRESUME, and comes back at the next VM exit with its registers in `regs`.
     fn enter(&mut self, regs: &mut GuestRegs, launched: bool) -> Result<(), EntryRefused>;
 
-    /// The processor's time-stamp counter, no offset applied.
-    fn tsc(&self) -> u64;
-
     /// The value of a harmless machine MSR, or `None` where the machine has no such register.
     fn machine_msr(&self, msr: Msr) -> Option<u64>;
+
+    /// Reads a register of the guest's that stays in the processor while L0 runs: those of SYSCALL and SWAPGS, IA32_TSC_AUX.
+    fn guest_msr(&self, msr: Msr) -> Option<u64>;
+
+    /// Loads one; false if the processor does not take the value or has no such register.
+    fn set_guest_msr(&mut self, msr: Msr, value: u64) -> bool;
 
     /// Loads XCR0 with a value that the handler has checked.
     fn set_xcr0(&mut self, value: u64);

@@ -26,6 +26,8 @@ pub struct ControlledFeatures {
     pub invpcid: bool,
     /// "Enable XSAVES/XRSTORS" is on.
     pub xsaves: bool,
+    /// L1 has VMX.
+    pub vmx: bool,
 }
 
 /// Where the answer to a CPUID needs one of the guest's control registers.
@@ -107,6 +109,7 @@ impl CpuidTable {
         };
         table.basic[0] = CpuidResult { eax: table.max_basic, ..machine(0, 0) };
         table.basic[1] = features(machine(1, 0), topology);
+        table.basic[1].ecx.set_bit(5, controlled.vmx);
         for leaf in [2, 0x15, 0x16] {
             if leaf <= table.max_basic {
                 table.basic[leaf as usize] = machine(leaf, 0);
@@ -233,6 +236,11 @@ impl CpuidTable {
     /// Physical-address width shown to L1, in bits.
     pub const fn physical_address_bits(&self) -> u8 {
         if self.max_extended >= 0x8000_0008 { (self.extended[8].eax & 0xff) as u8 } else { 36 }
+    }
+
+    /// Whether restricted transactional memory is shown.
+    pub const fn has_rtm(&self) -> bool {
+        self.basic[7].ebx & 1 << 11 != 0
     }
 
     /// Whether 1-GiB pages are shown.

@@ -44,12 +44,13 @@ impl Vcpu {
     }
 
     /// Whether an interrupt waits for the guest: the PIC's, or one whose priority is above the processor's.
-    fn interrupt_waits(&self) -> bool {
+    #[inline(always)]
+    pub(crate) fn interrupt_waits(&self) -> bool {
         self.apic.pending().is_some() || self.apic.extint_pending() || self.extint_message
     }
 
     /// Acknowledges the interrupt that comes first: the PIC's, which bypasses the APIC's priorities, or the APIC's.
-    fn take_interrupt(&mut self, world: &impl World) -> u8 {
+    pub(crate) fn take_interrupt(&mut self, world: &impl World) -> u8 {
         if self.apic.extint_pending() || self.extint_message {
             self.extint_message = false;
             let vector = world.pic_acknowledge();
@@ -107,7 +108,7 @@ impl Vcpu {
 const SPURIOUS: u8 = 0xff;
 
 /// Writes VM-entry interruption information and what belongs to it.
-fn write_injection(vmcs: &mut impl Access, injection: Injection) {
+pub(crate) fn write_injection(vmcs: &mut impl Access, injection: Injection) {
     vmcs.write(VM_ENTRY_INTERRUPTION_INFO, injection.info.0);
     if injection.info.has_error_code() {
         vmcs.write(VM_ENTRY_EXCEPTION_ERROR_CODE, injection.error_code);

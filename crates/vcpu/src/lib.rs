@@ -8,6 +8,8 @@
 //! | what happens between two entries | `run.rs` |
 //! | which event goes in next | `inject.rs` |
 //! | what an exit does | `exits/` |
+//! | VMX instructions of L1, exits of L2 | `exits/vmx.rs`, `exits/l2.rs` |
+//! | events while L2 runs | `l2_events.rs` |
 //! | what vmcs01 holds at the start | `setup.rs`, `reset.rs` |
 //! | what L1 sees of the machine | `cpuid.rs`, `mtrr.rs`, `msr_bitmap.rs` |
 #![cfg_attr(not(test), no_std)]
@@ -20,6 +22,7 @@ mod cpu;
 pub mod cpuid;
 mod exits;
 mod inject;
+mod l2_events;
 mod msr_bitmap;
 mod mtrr;
 mod registers;
@@ -42,4 +45,4 @@ pub use run::Left;
 pub use setup::{Controls, Identity, Pages};
 pub use state::{Activity, Vcpu};
 pub use stop::Stop;
-pub use world::{Report, World};
+pub use world::{EntryFailure, Report, World};

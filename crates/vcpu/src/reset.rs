@@ -8,7 +8,7 @@ use arch::{Gpr, GuestPhys, GuestRegs};
 use vmcs::Access;
 use vmcs::fields::*;
 
-use crate::control_registers::{CR0_OWNED, cr0_real, cr4_real};
+use crate::control_registers::{cr0_real, cr4_real};
 use crate::cpu::Cpu;
 use crate::state::{Activity, Vcpu};
 
@@ -131,7 +131,8 @@ impl Vcpu {
 /// CR0 with its shadow.
 fn write_cr0(vmcs: &mut impl Access, guest: u64) {
     vmcs.write(GUEST_CR0, cr0_real(guest));
-    vmcs.write(CR0_READ_SHADOW, guest & CR0_OWNED.bits());
+    // Only the bits that L0 owns count; in VMX operation of L1's there are more of them.
+    vmcs.write(CR0_READ_SHADOW, guest);
 }
 
 fn write_segments(vmcs: &mut impl Access, code: Segment, data: Segment) {

@@ -43,10 +43,11 @@ impl Vcpu {
                 return left;
             }
             self.arm_timer(cpu, world);
-            if let Err(refused) = cpu.enter(&mut self.regs, self.launched) {
+            let launched = if self.in_l2() { &mut self.launched02 } else { &mut self.launched };
+            if let Err(refused) = cpu.enter(&mut self.regs, *launched) {
                 return Left::Stop(entry_refused(refused));
             }
-            self.launched = true;
+            *launched = true;
             match exits::handle(self, cpu, world) {
                 Next::Resume => {}
                 Next::Attend => self.attention = true,
@@ -56,7 +57,7 @@ impl Vcpu {
     }
 
     /// Everything that may have to happen before an entry. `Some` when there is none.
-    fn attend<C: Cpu, W: World>(&mut self, cpu: &mut C, world: &W) -> Option<Left> {
+    pub(crate) fn attend<C: Cpu, W: World>(&mut self, cpu: &mut C, world: &W) -> Option<Left> {
         self.attention = false;
         if let Some(stop) = world.stop() {
             return Some(Left::Stop(stop));
@@ -68,11 +69,19 @@ impl Vcpu {
         if now >= self.deadline {
             self.apic.tick(now.wrapping_add(self.tsc_offset));
         }
-        if let Some(left) = self.take_mail(cpu, world) {
-            return Some(left);
-        }
+        let startup = match self.take_mail(cpu, world) {
+            Ok(startup) => startup,
+            Err(left) => return Some(left),
+        };
         self.deadline = self.machine_time(now, self.apic.deadline());
         self.sample_pic(world);
+        if self.in_l2() {
+            if now >= self.slice_end || world.wanted_elsewhere() {
+                self.attention = true;
+                return Some(Left::SliceOver);
+            }
+            return self.attend_l2(cpu, world, now, startup);
+        }
         match self.activity {
             Activity::Active => {}
             Activity::WaitForSipi => {
@@ -98,27 +107,29 @@ impl Vcpu {
         if guest_time == u64::MAX { u64::MAX } else { now.saturating_add(guest_time.saturating_sub(guest_now)) }
     }
 
-    /// What others posted: interrupts into the APIC, NMI, INIT and start-up IPIs.
-    fn take_mail<C: Cpu, W: World>(&mut self, cpu: &mut C, world: &W) -> Option<Left> {
-        if world.mailbox().is_empty() {
-            return None;
-        }
+    /// What others posted: interrupts into the APIC, NMI, INIT and start-up IPIs. A start-up IPI that L2 may have to meet is
+    /// returned.
+    fn take_mail<C: Cpu, W: World>(&mut self, cpu: &mut C, world: &W) -> Result<Option<u8>, Left> {
         let events = self.apic.drain(world.mailbox());
-        if events.init {
+        self.nmi_pending |= events.nmi;
+        self.extint_message |= events.extint;
+        self.init_latched |= events.init;
+        // VMX root operation blocks INIT until VMXOFF, and L2 meets it as an exit (SDM 3C 24.8 "Restrictions on VMX Operation").
+        if self.init_latched && !self.nested.as_ref().is_some_and(|nested| nested.in_vmx_operation()) {
+            self.init_latched = false;
             if self.bootstrap {
-                return Some(Left::Stop(Stop::BootstrapInit));
+                return Err(Left::Stop(Stop::BootstrapInit));
             }
             self.init(cpu);
             world.published(self.apic.identity());
         }
-        if let Some(page) = events.startup
-            && self.activity == Activity::WaitForSipi
+        if self.activity == Activity::WaitForSipi
+            && !self.in_l2()
+            && let Some(page) = events.startup
         {
             self.start_at_page(cpu, page);
         }
-        self.nmi_pending |= events.nmi;
-        self.extint_message |= events.extint;
-        None
+        Ok(events.startup)
     }
 
     /// Makes the VMX-preemption timer end the guest's run at the next deadline.
@@ -126,6 +137,9 @@ impl Vcpu {
     /// The field is loaded anew at every entry, so while something is due it is written before every entry.
     #[inline(always)]
     fn arm_timer<C: Cpu, W: World>(&mut self, cpu: &mut C, world: &W) {
+        if self.in_l2() {
+            return self.arm_timer_for_l2(cpu, world);
+        }
         let deadline = self.deadline.min(world.deadline()).min(self.slice_end);
         if deadline == u64::MAX {
             if self.timer_armed {
@@ -137,6 +151,29 @@ impl Vcpu {
         self.timer_armed = true;
         // The timer ticks when bit `timer_shift` of the TSC changes, so one more tick than fits is never early.
         let ticks = (deadline.saturating_sub(cpu.tsc()) >> self.timer_shift) + 1;
+        #[expect(clippy::cast_possible_truncation, reason = "bounded by the line before")]
+        let ticks = ticks.min(u64::from(TIMER_NEVER)) as u32;
+        cpu.vmcs().write(VMX_PREEMPTION_TIMER_VALUE, ticks);
+    }
+}
+
+impl Vcpu {
+    /// The same for vmcs02, whose timer is L0's and L1's: L1's ends to the tick, and at once when it begins at 0.
+    fn arm_timer_for_l2<C: Cpu, W: World>(&mut self, cpu: &mut C, world: &W) {
+        let own = self.deadline.min(world.deadline()).min(self.slice_end);
+        let l1 = self.nested.as_ref().map_or(u64::MAX, |nested| nested.timer_deadline());
+        if own == u64::MAX && l1 == u64::MAX && !self.leaves_l2_at_once {
+            if self.timer02_armed {
+                self.timer02_armed = false;
+                cpu.vmcs().write(VMX_PREEMPTION_TIMER_VALUE, TIMER_NEVER);
+            }
+            return;
+        }
+        self.timer02_armed = true;
+        let now = cpu.tsc();
+        let own = (own.saturating_sub(now) >> self.timer_shift) + 1;
+        let l1 = l1.saturating_sub(now) >> self.timer_shift;
+        let ticks = if self.leaves_l2_at_once { 0 } else { own.min(l1) };
         #[expect(clippy::cast_possible_truncation, reason = "bounded by the line before")]
         let ticks = ticks.min(u64::from(TIMER_NEVER)) as u32;
         cpu.vmcs().write(VMX_PREEMPTION_TIMER_VALUE, ticks);

@@ -3,6 +3,7 @@
 use arch::control::Cr4;
 use arch::cpuid::CpuidResult;
 use arch::{GuestRegs, HostPhys};
+use nested::{Base, Nested};
 use vlapic::{Features, Frequencies, LocalApic};
 use vmcs::controls::{EntryControls, ExitControls, PinBased, PrimaryBased, SecondaryBased};
 use vmcs::fields::*;
@@ -94,6 +95,8 @@ pub struct Pages {
     pub io_bitmap_a: HostPhys,
     /// Second I/O bitmap.
     pub io_bitmap_b: HostPhys,
+    /// The VMREAD and the VMWRITE bitmap, where VMCS shadowing is used.
+    pub shadowing: Option<(HostPhys, HostPhys)>,
     /// Virtual-processor identifier, not zero.
     pub vpid: u16,
 }
@@ -107,6 +110,8 @@ pub struct Identity {
     pub cpus: u32,
     /// TSC and APIC-timer frequency.
     pub frequencies: Frequencies,
+    /// L1 has VMX: [`Vcpu::give_vmx`] follows.
+    pub has_vmx: bool,
     /// The machine is Bochs, whose error with several processors needs `exits/lost_rip.rs`. Never on a real machine.
     pub repairs_lost_rip: bool,
 }
@@ -127,6 +132,7 @@ impl Vcpu {
             rdtscp: secondary.contains(SecondaryBased::ENABLE_RDTSCP),
             invpcid: secondary.contains(SecondaryBased::ENABLE_INVPCID),
             xsaves: secondary.contains(SecondaryBased::ENABLE_XSAVES_XRSTORS),
+            vmx: identity.has_vmx,
         };
         let topology = Topology { apic_id: u32::from(identity.index), cpus: identity.cpus };
         let cpuid = CpuidTable::new(machine_cpuid, topology, features);
@@ -142,6 +148,10 @@ impl Vcpu {
             activity: if bootstrap { Activity::Active } else { Activity::WaitForSipi },
             attention: true,
             launched: false,
+            launched02: false,
+            nested: None,
+            init_latched: false,
+            leaves_l2_at_once: false,
             injection: None,
             nmi_pending: false,
             extint_message: false,
@@ -157,9 +167,34 @@ impl Vcpu {
             deadline: u64::MAX,
             slice_end: u64::MAX,
             timer_armed: true,
+            timer02_armed: true,
             timer_shift: machine.misc.preemption_timer_shift(),
             cpuid,
         }
+    }
+
+    /// What nested VMX needs in vmcs02 for this vCPU: the controls of vmcs01.
+    pub fn nested_base(&self, controls: &Controls, pages: &Pages, vpid: u16, shadowing: bool) -> Base {
+        Base {
+            pin: controls.pin.chosen,
+            primary: controls.primary.chosen,
+            secondary: controls.secondary.chosen,
+            exit: controls.exit.chosen,
+            entry: controls.entry.chosen,
+            exceptions: INTERCEPTED_EXCEPTIONS,
+            cr0_owned: CR0_OWNED.bits(),
+            cr4_owned: cr4_owned(self.cr4_offered),
+            eptp: pages.eptp,
+            vpid,
+            cr4_offered: self.cr4_offered,
+            physical_address_bits: self.cpuid.physical_address_bits(),
+            shadowing,
+        }
+    }
+
+    /// Gives L1 VMX.
+    pub fn give_vmx(&mut self, nested: &'static mut Nested) {
+        self.nested = Some(nested);
     }
 
     /// Fills the current VMCS, freshly cleared, but for the host's state, which belongs to the processor, and puts the guest's registers into their power-up state.
@@ -181,6 +216,10 @@ impl Vcpu {
         vmcs.write(MSR_BITMAP, pages.msr_bitmap.get());
         vmcs.write(IO_BITMAP_A, pages.io_bitmap_a.get());
         vmcs.write(IO_BITMAP_B, pages.io_bitmap_b.get());
+        if let Some((vmread, vmwrite)) = pages.shadowing {
+            vmcs.write(VMREAD_BITMAP, vmread.get());
+            vmcs.write(VMWRITE_BITMAP, vmwrite.get());
+        }
         if controls.secondary.chosen.contains(SecondaryBased::ENABLE_VPID) {
             vmcs.write(VIRTUAL_PROCESSOR_ID, pages.vpid);
         }

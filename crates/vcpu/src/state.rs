@@ -2,10 +2,11 @@
 
 use arch::control::Rflags;
 use arch::{Fault, GuestRegs, Vector};
+use nested::{Nested, Transitions};
 use vlapic::LocalApic;
 use vmcs::controls::PrimaryBased;
 use vmcs::fields::GUEST_RFLAGS;
-use vmcs::{Access, EventInfo, EventKind};
+use vmcs::{Access, Capabilities, EventInfo, EventKind};
 
 use crate::counters::Counters;
 use crate::cpu::Cpu;
@@ -55,8 +56,16 @@ pub struct Vcpu {
     /// Something may have to happen before the next entry. While it is false and the mailbox is empty, the run loop
     /// goes straight back into the guest.
     pub(crate) attention: bool,
-    /// The VMCS has been launched since it was last cleared.
+    /// vmcs01 has been launched since it was last cleared.
     pub(crate) launched: bool,
+    /// vmcs02 has been launched since it was last cleared.
+    pub(crate) launched02: bool,
+    /// VMX for L1's own guests; none where L1 does not have it.
+    pub(crate) nested: Option<&'static mut Nested>,
+    /// An INIT that VMX root operation blocks, or that L2 has not met yet.
+    pub(crate) init_latched: bool,
+    /// Something waits for L2 to have run: its next run ends before its first instruction.
+    pub(crate) leaves_l2_at_once: bool,
     /// An event whose delivery an exit cut short, or a fault of the exit itself: next into the guest, before all others.
     pub(crate) injection: Option<Injection>,
     /// NMIs that wait; the machine latches one while another is in service.
@@ -85,6 +94,8 @@ pub struct Vcpu {
     pub(crate) slice_end: u64,
     /// The VMX-preemption timer holds something else than "never".
     pub(crate) timer_armed: bool,
+    /// The same of vmcs02.
+    pub(crate) timer02_armed: bool,
     /// log2 of the TSC ticks per tick of the VMX-preemption timer.
     pub(crate) timer_shift: u32,
 }
@@ -93,6 +104,17 @@ impl Vcpu {
     /// Number of the vCPU within its VM.
     pub const fn index(&self) -> u16 {
         self.index
+    }
+
+    /// Whether L2 is the guest that runs.
+    #[inline(always)]
+    pub fn in_l2(&self) -> bool {
+        self.nested.as_ref().is_some_and(|nested| nested.in_l2())
+    }
+
+    /// What happened between L1 and L2, where L1 has VMX.
+    pub fn transitions(&self) -> Option<Transitions> {
+        self.nested.as_ref().map(|nested| nested.transitions)
     }
 
     /// What the vCPU is doing.
@@ -113,7 +135,13 @@ impl Vcpu {
     /// The VMCS was cleared, to be loaded on another processor: the next entry is a VMLAUNCH.
     pub const fn vmcs_was_cleared(&mut self) {
         self.launched = false;
+        self.launched02 = false;
         self.attention = true;
+    }
+
+    /// Whether CR0 or CR4 fits VMX operation, if L1 is in it (SDM 3C 24.8 "Restrictions on VMX Operation").
+    pub(crate) fn fits_vmx_operation(&self, fits: impl Fn(&Capabilities) -> bool) -> bool {
+        self.nested.as_ref().is_none_or(|nested| !nested.in_vmx_operation() || fits(nested.capabilities()))
     }
 
     /// Queues `fault` for the next entry.

@@ -1,6 +1,7 @@
 //! Why a VM ends.
 
 use arch::{GuestPhys, Linear};
+use nested::Abort;
 
 /// Why a VM stopped, by itself or by L0.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -36,6 +37,8 @@ pub enum Stop {
     TaskSwitch,
     /// L1 sent an INIT to the bootstrap processor, which would restart firmware that is not there.
     BootstrapInit,
+    /// VMX abort: an exit of L2 to L1 could not be completed.
+    VmxAbort(Abort),
     /// A VM exit that L0 did not ask for: a bug of ours. The basic exit reason.
     UnexpectedExit(u16),
     /// VM entry failed: a bug of ours, explained in the log.
@@ -83,6 +86,9 @@ impl Stop {
             Self::TaskSwitch => "L1 was stopped: it used a hardware task switch, which Nestling does not emulate",
             Self::BootstrapInit => {
                 "L1 was stopped: INIT sent to its bootstrap processor would restart firmware, and there is none"
+            }
+            Self::VmxAbort(_) => {
+                "L1 was stopped: VMX abort (its host state could not be loaded, or its list of MSRs to store not be stored; on a machine this is a shutdown)"
             }
             Self::UnexpectedExit(_) => "bug in Nestling: a VM exit that it did not ask for",
             Self::EntryFailed => "bug in Nestling: a VM entry failed; the log names the rule",

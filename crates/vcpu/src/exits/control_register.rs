@@ -30,13 +30,14 @@ pub(super) fn handle<C: Cpu, W: World>(vcpu: &mut Vcpu, cpu: &mut C, world: &W, 
     }
 }
 
-/// The owned bits go into the read shadow; then the guest executes its MOV again, and no owned bit differs.
+/// The owned bits go into the read shadow (in VMX operation of L1's, PE and PG are owned too: they stay); then the guest executes its MOV again, and no owned bit differs.
 fn mov_to_cr0(vcpu: &mut Vcpu, cpu: &mut impl Cpu, source: Gpr) -> Next {
     let cr4 = Cr4::from_bits_retain(cpu.vmcs().read(GUEST_CR4));
     let efer = Efer::from_bits_retain(cpu.vmcs().read(GUEST_IA32_EFER));
     let long = AccessRights(cpu.vmcs().read(GUEST_CS_ACCESS_RIGHTS)).is_long();
     let value = read_operand(vcpu, cpu, source);
-    if !cr0_is_legal(value, cr4, efer, long && efer.contains(Efer::LMA)) {
+    let fits = vcpu.fits_vmx_operation(|offered| offered.cr0.permits(value));
+    if !fits || !cr0_is_legal(value, cr4, efer, long && efer.contains(Efer::LMA)) {
         return vcpu.inject_fault(cpu, Fault::Gp(0));
     }
     let owned = CR0_OWNED.bits();
@@ -47,7 +48,8 @@ fn mov_to_cr0(vcpu: &mut Vcpu, cpu: &mut impl Cpu, source: Gpr) -> Next {
 
 fn mov_to_cr4(vcpu: &mut Vcpu, cpu: &mut impl Cpu, source: Gpr) -> Next {
     let value = read_operand(vcpu, cpu, source);
-    if value & !vcpu.cr4_offered.bits() != 0 {
+    let fits = vcpu.fits_vmx_operation(|offered| offered.cr4.permits(value));
+    if !fits || value & !vcpu.cr4_offered.bits() != 0 {
         return vcpu.inject_fault(cpu, Fault::Gp(0));
     }
     let owned = cr4_owned(vcpu.cr4_offered);
@@ -56,7 +58,7 @@ fn mov_to_cr4(vcpu: &mut Vcpu, cpu: &mut impl Cpu, source: Gpr) -> Next {
     Next::Resume
 }
 
-fn mov_to_cr8(vcpu: &mut Vcpu, cpu: &mut impl Cpu, world: &impl World, source: Gpr) -> Next {
+pub(super) fn mov_to_cr8(vcpu: &mut Vcpu, cpu: &mut impl Cpu, world: &impl World, source: Gpr) -> Next {
     let value = read_gpr(vcpu, cpu, source);
     if let Err(fault) = vcpu.apic.set_cr8(value, world) {
         return vcpu.inject_fault(cpu, fault);
@@ -65,7 +67,7 @@ fn mov_to_cr8(vcpu: &mut Vcpu, cpu: &mut impl Cpu, world: &impl World, source: G
 }
 
 /// The source of a MOV to a control register: 64 bits in 64-bit mode, 32 bits elsewhere.
-fn read_operand(vcpu: &Vcpu, cpu: &mut impl Cpu, register: Gpr) -> u64 {
+pub(super) fn read_operand(vcpu: &Vcpu, cpu: &mut impl Cpu, register: Gpr) -> u64 {
     let value = read_gpr(vcpu, cpu, register);
     let in_long_mode = cpu.vmcs().read(GUEST_IA32_EFER) & Efer::LMA.bits() != 0;
     if in_long_mode && AccessRights(cpu.vmcs().read(GUEST_CS_ACCESS_RIGHTS)).is_long() {

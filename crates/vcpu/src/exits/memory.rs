@@ -49,7 +49,7 @@ pub(super) fn handle<C: Cpu, W: World>(vcpu: &mut Vcpu, cpu: &mut C, world: &W, 
 
 /// An instruction fetch outside of RAM. Where nothing is, the bus gives ones, and FF FF is an undefined instruction.
 #[cold]
-fn fetch<C: Cpu, W: World>(vcpu: &mut Vcpu, cpu: &mut C, world: &W, at: GuestPhys) -> Next {
+pub(super) fn fetch<C: Cpu, W: World>(vcpu: &mut Vcpu, cpu: &mut C, world: &W, at: GuestPhys) -> Next {
     let is_apic = vcpu.apic.mode() == Mode::Xapic && at.page() == vcpu.apic.base();
     if is_apic || world.mmio_read(at.page(), Width::Dword, cpu.tsc()).is_some() {
         return Next::Stop(Stop::FetchFromDevice(at));
@@ -60,7 +60,7 @@ fn fetch<C: Cpu, W: World>(vcpu: &mut Vcpu, cpu: &mut C, world: &W, at: GuestPhy
 
 /// What cannot be emulated because no instruction's operand is at the address.
 #[inline]
-fn out_of_reach(vmcs: &impl Access, violation: &EptViolation) -> Option<Stop> {
+pub(super) fn out_of_reach(vmcs: &impl Access, violation: &EptViolation) -> Option<Stop> {
     let at = violation.guest_physical;
     let qualification = violation.qualification;
     if EventInfo(vmcs.read(IDT_VECTORING_INFO)).is_valid() {
@@ -75,13 +75,13 @@ fn out_of_reach(vmcs: &impl Access, violation: &EptViolation) -> Option<Stop> {
 }
 
 /// Everything outside of RAM: the vCPU's own APIC, the VM's devices, and nothing.
-struct Devices<'a, W> {
-    apic: &'a mut LocalApic,
-    world: &'a W,
+pub(super) struct Devices<'a, W> {
+    pub(super) apic: &'a mut LocalApic,
+    pub(super) world: &'a W,
     /// The machine's TSC, the devices' clock.
-    now: u64,
+    pub(super) now: u64,
     /// The guest's TSC, the APIC's clock.
-    guest_now: u64,
+    pub(super) guest_now: u64,
 }
 
 impl<W: World> Devices<'_, W> {

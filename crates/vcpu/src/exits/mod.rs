@@ -4,11 +4,15 @@ mod control_register;
 mod cpuid;
 mod exception;
 mod instruction;
+mod l2;
 mod lost_rip;
 mod memory;
 mod msr;
+mod msr_list;
 mod port;
+mod vmx;
 
+pub(crate) use l2::synthesize;
 pub(crate) use exception::INTERCEPTED as INTERCEPTED_EXCEPTIONS;
 pub(crate) use msr::MISC_ENABLE_RESET;
 use vmcs::{Exit, ExitReason};
@@ -44,9 +48,15 @@ impl Next {
 pub(crate) fn handle<C: Cpu, W: World>(vcpu: &mut Vcpu, cpu: &mut C, world: &W) -> Next {
     let reason = ExitReason::read(cpu.vmcs());
     vcpu.counters.count(reason);
+    if vcpu.in_l2() {
+        return l2::handle(vcpu, cpu, world, reason);
+    }
     match reason {
         ExitReason::CPUID => cpuid::handle(vcpu, cpu),
         ExitReason::VMCALL => instruction::vmcall(vcpu, cpu),
+        ExitReason::VMREAD => vmx::vmread(vcpu, cpu, world),
+        ExitReason::VMWRITE => vmx::vmwrite(vcpu, cpu, world),
+        ExitReason::VMRESUME => vmx::enter(vcpu, cpu, world, false),
         _ => handle_decoded(vcpu, cpu, world, reason),
     }
 }
@@ -80,9 +90,10 @@ fn handle_decoded<C: Cpu, W: World>(vcpu: &mut Vcpu, cpu: &mut C, world: &W, rea
         Exit::Xsetbv => instruction::xsetbv(vcpu, cpu),
         Exit::Invd | Exit::Wbinvd => instruction::write_back(vcpu, cpu),
         Exit::Rdpmc => vcpu.inject_fault(cpu, arch::Fault::Gp(0)),
-        Exit::Getsec | Exit::Monitor | Exit::Mwait { .. } | Exit::Rsm | Exit::Vmx(_) => {
+        Exit::Getsec | Exit::Monitor | Exit::Mwait { .. } | Exit::Rsm => {
             vcpu.inject_fault(cpu, arch::Fault::Ud)
         }
+        Exit::Vmx(instruction) => vmx::handle(vcpu, cpu, world, instruction),
         Exit::TripleFault => Next::Stop(Stop::TripleFault),
         Exit::TaskSwitch(_) => Next::Stop(Stop::TaskSwitch),
         Exit::EntryFailed(_) => Next::Stop(Stop::EntryFailed),

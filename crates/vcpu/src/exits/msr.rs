@@ -71,11 +71,15 @@ fn refuse<C: Cpu, W: World>(vcpu: &mut Vcpu, cpu: &mut C, world: &W, report: Rep
     vcpu.inject_fault(cpu, fault)
 }
 
-fn read_value(vcpu: &mut Vcpu, cpu: &mut impl Cpu, msr: Msr) -> Result<u64, Fault> {
+pub(super) fn read_value(vcpu: &mut Vcpu, cpu: &mut impl Cpu, msr: Msr) -> Result<u64, Fault> {
     let now = cpu.tsc().wrapping_add(vcpu.tsc_offset);
     match msr {
         Msr::APIC_BASE | Msr::TSC_DEADLINE | Msr(0x800..=0x8ff) => vcpu.apic.read_msr(msr, now),
         Msr::TSC_ADJUST => Ok(vcpu.tsc_adjust),
+        Msr(0x480..=0x493) => vcpu.nested.as_ref().and_then(|nested| nested.msrs().read(msr)).ok_or(Fault::Gp(0)),
+        // Locked, with VMX on outside SMX.
+        Msr::FEATURE_CONTROL if vcpu.nested.is_some() => Ok(0b101),
+        Msr::DEBUGCTL => Ok(cpu.vmcs().read(GUEST_IA32_DEBUGCTL)),
         Msr::MISC_ENABLE => Ok(vcpu.misc_enable),
         Msr::MCG_CAP => Ok(MCG_CAP),
         Msr::MCG_STATUS => Ok(vcpu.mcg_status),
@@ -87,7 +91,7 @@ fn read_value(vcpu: &mut Vcpu, cpu: &mut impl Cpu, msr: Msr) -> Result<u64, Faul
     }
 }
 
-fn write_value<C: Cpu, W: World>(vcpu: &mut Vcpu, cpu: &mut C, world: &W, msr: Msr, value: u64) -> Result<(), Fault> {
+pub(super) fn write_value<C: Cpu, W: World>(vcpu: &mut Vcpu, cpu: &mut C, world: &W, msr: Msr, value: u64) -> Result<(), Fault> {
     let tsc = cpu.tsc();
     match msr {
         Msr::TSC_DEADLINE | Msr::APIC_BASE | Msr(0x800..=0x8ff) => {
@@ -96,6 +100,11 @@ fn write_value<C: Cpu, W: World>(vcpu: &mut Vcpu, cpu: &mut C, world: &W, msr: M
         // Writing either register moves both (SDM 3B 18.17.3 "Time-Stamp Counter Adjustment").
         Msr::TSC => {
             move_tsc(vcpu, cpu, value.wrapping_sub(tsc.wrapping_add(vcpu.tsc_offset)));
+            Ok(())
+        }
+        // Last-branch records and branch stepping; the rest is not offered.
+        Msr::DEBUGCTL if value & !0b11 == 0 => {
+            cpu.vmcs().write(GUEST_IA32_DEBUGCTL, value);
             Ok(())
         }
         Msr::TSC_ADJUST => {
@@ -126,5 +135,8 @@ fn move_tsc(vcpu: &mut Vcpu, cpu: &mut impl Cpu, by: u64) {
     vcpu.tsc_offset = vcpu.tsc_offset.wrapping_add(by);
     vcpu.tsc_adjust = vcpu.tsc_adjust.wrapping_add(by);
     vcpu.apic.tsc_written(before, before.wrapping_add(by));
-    cpu.vmcs().write(TSC_OFFSET, vcpu.tsc_offset);
+    match &mut vcpu.nested {
+        Some(nested) if nested.in_l2() => nested.move_tsc(cpu, vcpu.tsc_offset),
+        _ => cpu.vmcs().write(TSC_OFFSET, vcpu.tsc_offset),
+    }
 }

@@ -1,0 +1,93 @@
+//! What L0 asks about L2 while L2 is the guest.
+
+use arch::Fault;
+use vmcs::controls::{ExitControls, PinBased, PrimaryBased, SecondaryBased};
+use vmcs::fields::*;
+use vmcs::{Access, EventInfo, ExitReason};
+
+use crate::current::Vmcs02;
+use crate::ept12::interrupted_event;
+use crate::exit::Synthesized;
+use crate::seam::Processor;
+use crate::state::Nested;
+
+impl Nested {
+    /// External interrupts make L2 exit to L1.
+    pub fn takes_interrupts(&self) -> bool {
+        self.pin12().contains(PinBased::EXTERNAL_INTERRUPT_EXITING)
+    }
+
+    /// NMIs make L2 exit to L1.
+    pub fn takes_nmis(&self) -> bool {
+        self.pin12().contains(PinBased::NMI_EXITING)
+    }
+
+    /// An exit by an external interrupt acknowledges it.
+    pub fn acknowledges_interrupts(&self) -> bool {
+        let exit = ExitControls::from_bits_retain(self.vmcs12.read(VM_EXIT_CONTROLS));
+        exit.contains(ExitControls::ACKNOWLEDGE_INTERRUPT_ON_EXIT)
+    }
+
+    /// L2 may be without protection and paging.
+    pub fn is_unrestricted(&self) -> bool {
+        self.secondary12().contains(SecondaryBased::UNRESTRICTED_GUEST)
+    }
+
+    /// CR0 bits of L2's that L1 owns.
+    pub fn cr0_mask(&self) -> u64 {
+        self.vmcs12.read(CR0_GUEST_HOST_MASK)
+    }
+
+    /// CR4 bits of L2's that L1 owns.
+    pub fn cr4_mask(&self) -> u64 {
+        self.vmcs12.read(CR4_GUEST_HOST_MASK)
+    }
+
+    /// L0 asks for an exit at the next window of L2's.
+    pub fn set_windows<P: Processor>(&mut self, cpu: &mut P, windows: PrimaryBased) {
+        if windows != self.window_controls {
+            self.window_controls = windows;
+            let primary = self.primary02() | windows;
+            Vmcs02::assume(cpu.vmcs()).write(CPU_BASED_VM_EXEC_CONTROL, primary.bits());
+        }
+    }
+
+    /// L1's TSC jumped while L2 runs: vmcs02 follows now, vmcs01 when it is current again.
+    pub fn move_tsc<P: Processor>(&mut self, cpu: &mut P, tsc_offset: u64) {
+        self.deferred.tsc_offset = Some(tsc_offset);
+        self.merge_tsc(&mut Vmcs02::assume(cpu.vmcs()), tsc_offset);
+    }
+
+    /// The exit that L1 gets for a fault that L0 found in L2, if vmcs12 asks for it.
+    pub fn exit_for_fault(&self, vmcs02: &impl Access, fault: Fault) -> Option<Synthesized> {
+        let (vector, error, qualification) = match fault {
+            Fault::Ud => (6, None, 0),
+            Fault::Ss(code) => (12, Some(code), 0),
+            Fault::Gp(code) => (13, Some(code), 0),
+            Fault::Pf { address, error } => (14, Some(error), address),
+            Fault::Ac => (17, Some(0), 0),
+            Fault::Db(causes) => (1, None, causes),
+        };
+        let bit = self.vmcs12.read(EXCEPTION_BITMAP) >> vector & 1 != 0;
+        let wanted = match error {
+            Some(error) if vector == 14 => {
+                let matches = error & self.vmcs12.read(PAGE_FAULT_ERROR_CODE_MASK)
+                    == self.vmcs12.read(PAGE_FAULT_ERROR_CODE_MATCH);
+                bit == matches
+            }
+            _ => bit,
+        };
+        wanted.then(|| Synthesized {
+            reason: ExitReason::EXCEPTION_OR_NMI.0,
+            qualification,
+            interruption: EventInfo::hardware_exception(arch::Vector(vector), error.is_some()),
+            error_code: error.unwrap_or(0),
+            vectoring: interrupted_event(vmcs02),
+            ..Synthesized::default()
+        })
+    }
+
+    fn pin12(&self) -> PinBased {
+        PinBased::from_bits_retain(self.vmcs12.read(PIN_BASED_VM_EXEC_CONTROL))
+    }
+}

@@ -1,0 +1,324 @@
+//! An exit of L2: to L1, if it is L1's; otherwise L0 does what it does for L1, on vmcs02, which is current.
+
+use core::cell::Cell;
+
+use arch::control::{Cr0, Cr4, Efer};
+use arch::segment::AccessRights;
+use arch::{Fault, Gpr, GuestMemory, GuestPhys, L2Phys, Linear, Width};
+use emulate::{Device, Done, Failure};
+use ept::{Denied, Ept12, L2Memory, ModificationLog};
+use nested::{Abort, EptOutcome, L1Memory, Route, Synthesized};
+use vmcs::fields::*;
+use vmcs::qualification::{CrAccess, EptQualification, EptViolation};
+use vmcs::{Access, Exit, ExitReason, InstructionInfo};
+
+use crate::control_registers::{CR0_OWNED, cr0_is_legal, cr4_owned};
+use crate::cpu::Cpu;
+use crate::exits::memory::Devices;
+use crate::exits::msr_list::ListedMsrs;
+use crate::exits::{Next, control_register, handle_decoded, vmx};
+use crate::registers::VmcsRegisters;
+use crate::skip::{finish_at, pause_between_iterations, skip_instruction};
+use crate::state::{Activity, Vcpu};
+use crate::stop::Stop;
+use crate::world::World;
+
+/// Bit 31 of the exit reason: the processor refused the entry.
+const ENTRY_FAILURE: u32 = 1 << 31;
+
+/// Handles the exit that vmcs02 describes.
+#[inline(always)]
+pub(super) fn handle<C: Cpu, W: World>(vcpu: &mut Vcpu, cpu: &mut C, world: &W, reason: ExitReason) -> Next {
+    let now = cpu.tsc();
+    let Some(nested) = vcpu.nested.as_mut() else { return Next::Resume };
+    nested.entered();
+    match nested.route(reason, cpu.vmcs(), &vcpu.regs, world.memory(), now) {
+        Route::L1 => reflect(vcpu, cpu, world),
+        Route::L0 => by_l0(vcpu, cpu, world, reason),
+        Route::Ept => ept(vcpu, cpu, world, reason),
+        Route::ShadowAccess => shadow_access(vcpu, cpu, world, reason),
+        Route::VmFunction => vm_function(vcpu, cpu, world),
+    }
+}
+
+/// L1 gets the exit as the processor made it.
+#[inline]
+fn reflect<C: Cpu, W: World>(vcpu: &mut Vcpu, cpu: &mut C, world: &W) -> Next {
+    let Some(nested) = vcpu.nested.take() else { return Next::Resume };
+    let refused = cpu.vmcs().read(EXIT_REASON) & ENTRY_FAILURE != 0;
+    let mut msrs = ListedMsrs { vcpu, world };
+    let done = if refused {
+        nested.exit_from_refused_entry(cpu, world.memory(), &mut msrs)
+    } else {
+        nested.reflect(cpu, world.memory(), &mut msrs, 0)
+    };
+    vcpu.nested = Some(nested);
+    after_exit(vcpu, done)
+}
+
+/// L1 gets an exit that L0 made.
+#[cold]
+pub(crate) fn synthesize<C: Cpu, W: World>(
+    vcpu: &mut Vcpu,
+    cpu: &mut C,
+    world: &W,
+    exit: Synthesized,
+) -> Next {
+    let activity = match vcpu.activity {
+        Activity::Active => 0,
+        Activity::Halted => 1,
+        Activity::WaitForSipi => 3,
+    };
+    let Some(nested) = vcpu.nested.take() else { return Next::Resume };
+    let done = nested.synthesize(cpu, world.memory(), &mut ListedMsrs { vcpu, world }, activity, exit);
+    vcpu.nested = Some(nested);
+    after_exit(vcpu, done)
+}
+
+/// L1 runs again. Nothing can have changed about its events unless one waits.
+#[inline(always)]
+fn after_exit(vcpu: &mut Vcpu, done: Result<(), Abort>) -> Next {
+    vcpu.activity = Activity::Active;
+    vcpu.leaves_l2_at_once = false;
+    match done {
+        Ok(()) if vcpu.has_event_for_l2() => Next::Attend,
+        Ok(()) => Next::Resume,
+        Err(abort) => Next::Stop(Stop::VmxAbort(abort)),
+    }
+}
+
+/// What L0 does for L2 as it does for L1, and the exits that are L0's own.
+#[inline(never)]
+fn by_l0<C: Cpu, W: World>(vcpu: &mut Vcpu, cpu: &mut C, world: &W, reason: ExitReason) -> Next {
+    if let Some(nested) = &mut vcpu.nested {
+        nested.transitions.exits_to_l0 += 1;
+    }
+    match reason {
+        // These may cut the delivery of an event short.
+        ExitReason::EPT_VIOLATION | ExitReason::EPT_MISCONFIGURATION | ExitReason::EXTERNAL_INTERRUPT => {
+            vcpu.requeue_cut_short(cpu.vmcs());
+            handle_decoded(vcpu, cpu, world, reason)
+        }
+        ExitReason::CONTROL_REGISTER => match CrAccess::decode(cpu.vmcs().read(EXIT_QUALIFICATION)) {
+            CrAccess::MovTo { register: 0, source } => mov_to_cr0(vcpu, cpu, source),
+            CrAccess::MovTo { register: 4, source } => mov_to_cr4(vcpu, cpu, source),
+            _ => handle_decoded(vcpu, cpu, world, reason),
+        },
+        _ => handle_decoded(vcpu, cpu, world, reason),
+    }
+}
+
+/// A MOV to CR0 that changes a bit of L0's and none of L1's. As for L1: the read shadow takes the bit, and L2 executes its
+/// instruction again. The value must be one that VMX non-root operation takes (SDM 3C 24.8 "Restrictions on VMX Operation").
+fn mov_to_cr0(vcpu: &mut Vcpu, cpu: &mut impl Cpu, source: Gpr) -> Next {
+    let value = control_register::read_operand(vcpu, cpu, source);
+    let vmcs = cpu.vmcs();
+    let cr4 = Cr4::from_bits_retain(vmcs.read(GUEST_CR4));
+    let efer = Efer::from_bits_retain(vmcs.read(GUEST_IA32_EFER));
+    let long = AccessRights(vmcs.read(GUEST_CS_ACCESS_RIGHTS)).is_long() && efer.contains(Efer::LMA);
+    let Some(nested) = &vcpu.nested else { return Next::Resume };
+    let free = if nested.is_unrestricted() { (Cr0::PE | Cr0::PG).bits() } else { 0 };
+    if !nested.capabilities().cr0.permits_ignoring(value, free) || !cr0_is_legal(value, cr4, efer, long) {
+        return vcpu.inject_fault(cpu, Fault::Gp(0));
+    }
+    let owned = CR0_OWNED.bits() & !nested.cr0_mask();
+    let shadow = cpu.vmcs().read(CR0_READ_SHADOW);
+    cpu.vmcs().write(CR0_READ_SHADOW, shadow & !owned | value & owned);
+    Next::Resume
+}
+
+fn mov_to_cr4(vcpu: &mut Vcpu, cpu: &mut impl Cpu, source: Gpr) -> Next {
+    let value = control_register::read_operand(vcpu, cpu, source);
+    let Some(nested) = &vcpu.nested else { return Next::Resume };
+    let fits = nested.capabilities().cr4.permits(value) && value & !vcpu.cr4_offered.bits() == 0;
+    if !fits {
+        return vcpu.inject_fault(cpu, Fault::Gp(0));
+    }
+    let owned = cr4_owned(vcpu.cr4_offered) & !nested.cr4_mask();
+    let shadow = cpu.vmcs().read(CR4_READ_SHADOW);
+    cpu.vmcs().write(CR4_READ_SHADOW, shadow & !owned | value & owned);
+    Next::Resume
+}
+
+/// L2 met something in EPT02, and L1 uses EPT.
+#[inline(never)]
+fn ept<C: Cpu, W: World>(vcpu: &mut Vcpu, cpu: &mut C, world: &W, reason: ExitReason) -> Next {
+    let Exit::EptViolation(violation) = Exit::decode(reason, cpu.vmcs()) else {
+        // EPT02 has no misconfigured entry: L0 made them.
+        return Next::Stop(Stop::UnexpectedExit(reason.0));
+    };
+    let Some(nested) = vcpu.nested.as_mut() else { return Next::Resume };
+    match nested.ept_violation(cpu, world.memory(), &violation) {
+        EptOutcome::Resolved => {
+            nested.transitions.exits_to_l0 += 1;
+            vcpu.requeue_cut_short(cpu.vmcs());
+            if vcpu.injection.is_some() { Next::Attend } else { Next::Resume }
+        }
+        EptOutcome::Exit(exit) => synthesize(vcpu, cpu, world, exit),
+        EptOutcome::Device(at) => {
+            nested.transitions.exits_to_l0 += 1;
+            device(vcpu, cpu, world, &violation, at)
+        }
+    }
+}
+
+/// L1's tables lead L2 to a device of L1's, or to nothing: the instruction is emulated on L2's memory.
+fn device<C: Cpu, W: World>(
+    vcpu: &mut Vcpu,
+    cpu: &mut C,
+    world: &W,
+    violation: &EptViolation,
+    at: GuestPhys,
+) -> Next {
+    if let Some(stop) = super::memory::out_of_reach(cpu.vmcs(), violation) {
+        return Next::Stop(stop);
+    }
+    if violation.qualification.contains(EptQualification::FETCH) {
+        return super::memory::fetch(vcpu, cpu, world, at);
+    }
+    let Some(nested) = vcpu.nested.as_ref() else { return Next::Resume };
+    let Some(&ept12) = nested.ept12() else { return Next::Resume };
+    let log = nested.modification_log();
+    let denied = Cell::new(None);
+    let memory = L2Memory::new(world.memory(), &ept12, log.as_ref(), ept::Access::READ, &denied);
+    let now = cpu.tsc();
+    let from = cpu.vmcs().read(GUEST_RIP);
+    let devices = Devices { apic: &mut vcpu.apic, world, now, guest_now: now.wrapping_add(vcpu.tsc_offset) };
+    let mut device =
+        L2Devices { devices, memory: world.memory(), ept12: &ept12, log: log.as_ref(), denied: &denied };
+    let mut registers = VmcsRegisters {
+        vmcs: cpu.vmcs(),
+        regs: &mut vcpu.regs,
+        rip: from,
+        physical_width: vcpu.cpuid.physical_address_bits(),
+        gigabyte_pages: vcpu.cpuid.has_gigabyte_pages(),
+    };
+    let outcome = emulate::access(&mut registers, &memory, &mut device, violation.guest_physical);
+    let to = registers.rip;
+    let denied = denied.take();
+    if let Some(nested) = &mut vcpu.nested {
+        nested.keep_log(log.as_ref());
+        if let Some((at, denied)) = denied {
+            let exit = nested.denied(cpu.vmcs(), denied, at, violation.qualification.bits());
+            return synthesize(vcpu, cpu, world, exit);
+        }
+    }
+    match outcome {
+        Ok(Done::Complete) => finish_at(vcpu, cpu, from, to).attending(),
+        Ok(Done::Repeating) => pause_between_iterations(vcpu, cpu),
+        Err(Failure::NotDevice) => Next::Resume,
+        Err(Failure::Fault(fault)) => l2_fault(vcpu, cpu, world, fault),
+        Err(Failure::Unsupported { bytes, .. }) => Next::Stop(Stop::UnknownInstruction { rip: Linear(from), bytes }),
+    }
+}
+
+/// A fault of L2 that L0 found: L1's, if vmcs12's exception bitmap says so.
+pub(super) fn l2_fault<C: Cpu, W: World>(vcpu: &mut Vcpu, cpu: &mut C, world: &W, fault: Fault) -> Next {
+    let exit = vcpu.nested.as_ref().and_then(|nested| nested.exit_for_fault(cpu.vmcs(), fault));
+    match exit {
+        Some(exit) => synthesize(vcpu, cpu, world, exit),
+        None => vcpu.inject_fault(cpu, fault),
+    }
+}
+
+/// L1's devices, at L2's addresses.
+struct L2Devices<'a, W, M> {
+    devices: Devices<'a, W>,
+    memory: &'a M,
+    ept12: &'a Ept12,
+    log: Option<&'a ModificationLog>,
+    denied: &'a Cell<Option<(L2Phys, Denied)>>,
+}
+
+impl<W: World, M: L1Memory> L2Devices<'_, W, M> {
+    fn translate(&self, at: GuestPhys, access: ept::Access) -> Option<GuestPhys> {
+        let at = L2Phys(at.get());
+        match self.ept12.translate(self.memory, self.log, at, access) {
+            Ok(found) => Some(found.address),
+            Err(denied) => {
+                self.denied.set(Some((at, denied)));
+                None
+            }
+        }
+    }
+}
+
+impl<W: World, M: L1Memory> Device for L2Devices<'_, W, M> {
+    fn read(&mut self, at: GuestPhys, width: Width) -> u64 {
+        self.translate(at, ept::Access::READ).map_or(width.mask(), |at| self.devices.read(at, width))
+    }
+
+    fn write(&mut self, at: GuestPhys, width: Width, value: u64) {
+        if let Some(at) = self.translate(at, ept::Access::WRITE) {
+            self.devices.write(at, width, value);
+        }
+    }
+}
+
+/// VMREAD or VMWRITE of L2 on the shadow VMCS that L1 gave it.
+#[cold]
+fn shadow_access<C: Cpu, W: World>(vcpu: &mut Vcpu, cpu: &mut C, world: &W, reason: ExitReason) -> Next {
+    if super::instruction::privilege_level(cpu.vmcs()) != 0 {
+        return l2_fault(vcpu, cpu, world, Fault::Gp(0));
+    }
+    let info = InstructionInfo(cpu.vmcs().read(VM_EXIT_INSTRUCTION_INFO));
+    let encoding = vmx::register(vcpu, cpu, info.register_2());
+    let ept12 = vcpu.nested.as_ref().and_then(|nested| nested.ept12().copied());
+    let log = vcpu.nested.as_ref().and_then(|nested| nested.modification_log());
+    let denied = Cell::new(None);
+    let outcome = match &ept12 {
+        None => shadow_access_in(vcpu, cpu, world, world.memory(), reason, info, encoding),
+        Some(ept12) => {
+            let memory = L2Memory::new(world.memory(), ept12, log.as_ref(), ept::Access::READ, &denied);
+            shadow_access_in(vcpu, cpu, world, &memory, reason, info, encoding)
+        }
+    };
+    if let (Some((at, denied)), Some(nested)) = (denied.take(), &vcpu.nested) {
+        const LINEAR: EptQualification = EptQualification::LINEAR_VALID.union(EptQualification::TRANSLATED);
+        let exit = nested.denied(cpu.vmcs(), denied, at, LINEAR.bits());
+        return synthesize(vcpu, cpu, world, exit);
+    }
+    match outcome {
+        Ok(outcome) => {
+            let flags = cpu.vmcs().read(GUEST_RFLAGS);
+            cpu.vmcs().write(GUEST_RFLAGS, outcome.flags(flags));
+            skip_instruction(vcpu, cpu)
+        }
+        Err(fault) => l2_fault(vcpu, cpu, world, fault),
+    }
+}
+
+/// The same, with operands in `memory`, which is L2's.
+fn shadow_access_in<C: Cpu, W: World>(
+    vcpu: &mut Vcpu,
+    cpu: &mut C,
+    world: &W,
+    memory: &impl GuestMemory,
+    reason: ExitReason,
+    info: InstructionInfo,
+    encoding: u64,
+) -> Result<nested::Outcome, Fault> {
+    if reason == ExitReason::VMREAD {
+        let Some(nested) = vcpu.nested.as_mut() else { return Err(Fault::Ud) };
+        match nested.vmread_by_l2(world.memory(), encoding) {
+            Ok(value) => vmx::put(vcpu, cpu, memory, info, value).map(|()| nested::Outcome::Succeed),
+            Err(outcome) => Ok(outcome),
+        }
+    } else {
+        let value = vmx::take(vcpu, cpu, memory, info)?;
+        let Some(nested) = vcpu.nested.as_mut() else { return Err(Fault::Ud) };
+        Ok(nested.vmwrite_by_l2(world.memory(), encoding, value))
+    }
+}
+
+/// VMFUNC of L2.
+#[cold]
+fn vm_function<C: Cpu, W: World>(vcpu: &mut Vcpu, cpu: &mut C, world: &W) -> Next {
+    let (eax, ecx) = (vcpu.regs.eax(), vcpu.regs.ecx());
+    let Some(nested) = vcpu.nested.as_mut() else { return Next::Resume };
+    if nested.vm_function(cpu, world.memory(), eax, ecx) {
+        skip_instruction(vcpu, cpu)
+    } else {
+        reflect(vcpu, cpu, world)
+    }
+}

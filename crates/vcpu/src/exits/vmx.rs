@@ -1,0 +1,346 @@
+//! VMX instructions that L1 executes: their operands, and where L1 goes on.
+
+use arch::control::{Cr0, Efer};
+use arch::segment::AccessRights;
+use arch::{Fault, Gpr, Width};
+use emulate::{Registers, read_operand, write_operand};
+use nested::{Entry, L1Processor, Nested, Outcome, Permission, Refusal};
+use vmcs::fields::*;
+use vmcs::instruction_info::{InstructionOperand, MemoryOperand};
+use vmcs::{Access, InstructionInfo, VmxInstruction};
+
+use crate::control_registers::CR0_OWNED;
+use crate::cpu::Cpu;
+use crate::exits::Next;
+use crate::exits::instruction::privilege_level;
+use crate::exits::msr_list::ListedMsrs;
+use crate::registers::VmcsRegisters;
+use crate::skip::skip_instruction;
+use crate::state::{Activity, Vcpu};
+use crate::stop::Stop;
+use crate::world::{EntryFailure, Report, World};
+
+/// All but the most frequent ones.
+#[inline(never)]
+pub(super) fn handle<C: Cpu, W: World>(
+    vcpu: &mut Vcpu,
+    cpu: &mut C,
+    world: &W,
+    instruction: VmxInstruction,
+) -> Next {
+    if vcpu.nested.is_none() {
+        return vcpu.inject_fault(cpu, Fault::Ud);
+    }
+    match execute(vcpu, cpu, world, instruction) {
+        Ok(next) => next,
+        Err(fault) => vcpu.inject_fault(cpu, fault),
+    }
+}
+
+fn execute<C: Cpu, W: World>(
+    vcpu: &mut Vcpu,
+    cpu: &mut C,
+    world: &W,
+    instruction: VmxInstruction,
+) -> Result<Next, Fault> {
+    let cpl = privilege_level(cpu.vmcs());
+    let outcome = match instruction {
+        VmxInstruction::Vmread(_) => return Ok(vmread(vcpu, cpu, world)),
+        VmxInstruction::Vmwrite(_) => return Ok(vmwrite(vcpu, cpu, world)),
+        VmxInstruction::Vmlaunch => return Ok(enter(vcpu, cpu, world, true)),
+        VmxInstruction::Vmresume => return Ok(enter(vcpu, cpu, world, false)),
+        VmxInstruction::Vmxon(operand) => return vmxon(vcpu, cpu, world, operand),
+        VmxInstruction::Vmxoff => return vmxoff(vcpu, cpu, world),
+        VmxInstruction::Vmptrst(operand) => {
+            let pointer = admitted(vcpu, cpl)?.vmptrst();
+            store(vcpu, cpu, world, operand, &pointer.to_le_bytes())?;
+            Outcome::Succeed
+        }
+        VmxInstruction::Vmclear(operand) => {
+            admitted(vcpu, cpl)?;
+            let [pointer, _] = load(vcpu, cpu, world, operand, 8)?;
+            admitted(vcpu, cpl)?.vmclear(cpu, world.memory(), pointer)
+        }
+        VmxInstruction::Vmptrld(operand) => {
+            admitted(vcpu, cpl)?;
+            let [pointer, _] = load(vcpu, cpu, world, operand, 8)?;
+            admitted(vcpu, cpl)?.vmptrld(cpu, world.memory(), pointer)
+        }
+        VmxInstruction::Invept(operand) => {
+            admitted(vcpu, cpl)?;
+            let [eptp, _] = load(vcpu, cpu, world, operand, 16)?;
+            let kind = register(vcpu, cpu, operand.info.register_2());
+            admitted(vcpu, cpl)?.invept(cpu, kind, eptp)
+        }
+        VmxInstruction::Invvpid(operand) => {
+            admitted(vcpu, cpl)?;
+            let descriptor = load(vcpu, cpu, world, operand, 16)?;
+            let kind = register(vcpu, cpu, operand.info.register_2());
+            admitted(vcpu, cpl)?.invvpid(cpu, kind, descriptor)
+        }
+    };
+    Ok(finish(vcpu, cpu, outcome))
+}
+
+/// The vCPU's VMX, if the instruction may be executed.
+#[inline(always)]
+fn admitted(vcpu: &mut Vcpu, cpl: u32) -> Result<&mut Nested, Fault> {
+    let nested = vcpu.nested.as_mut().ok_or(Fault::Ud)?;
+    nested.may_execute(cpl)?;
+    Ok(nested)
+}
+
+/// RFLAGS as the instruction leaves them, and on behind it.
+#[inline(always)]
+fn finish(vcpu: &mut Vcpu, cpu: &mut impl Cpu, outcome: Outcome) -> Next {
+    let flags = cpu.vmcs().read(GUEST_RFLAGS);
+    cpu.vmcs().write(GUEST_RFLAGS, outcome.flags(flags));
+    skip_instruction(vcpu, cpu)
+}
+
+fn vmxon<C: Cpu, W: World>(
+    vcpu: &mut Vcpu,
+    cpu: &mut C,
+    world: &W,
+    operand: InstructionOperand,
+) -> Result<Next, Fault> {
+    let cr4_owned = crate::control_registers::cr4_owned(vcpu.cr4_offered);
+    let vmcs = cpu.vmcs();
+    let cr0 = vmcs.read(GUEST_CR0) & !CR0_OWNED.bits() | vmcs.read(CR0_READ_SHADOW) & CR0_OWNED.bits();
+    let cr4 = vmcs.read(GUEST_CR4) & !cr4_owned | vmcs.read(CR4_READ_SHADOW) & cr4_owned;
+    let permission = Permission { cr0, cr4, cpl: privilege_level(vmcs) };
+    vcpu.nested.as_ref().ok_or(Fault::Ud)?.may_vmxon(permission)?;
+    let [pointer, _] = load(vcpu, cpu, world, operand, 8)?;
+    let nested = vcpu.nested.as_mut().ok_or(Fault::Ud)?;
+    let was_outside = !nested.in_vmx_operation();
+    let outcome = nested.vmxon(cpu, world.memory(), pointer);
+    if was_outside && outcome == Outcome::Succeed {
+        // PE and PG cannot be cleared from now on: L0 has to see it when L1 tries.
+        let kept = (Cr0::PE | Cr0::PG).bits();
+        let vmcs = cpu.vmcs();
+        vmcs.write(CR0_READ_SHADOW, cr0 | kept);
+        vmcs.write(CR0_GUEST_HOST_MASK, CR0_OWNED.bits() | kept);
+    }
+    Ok(finish(vcpu, cpu, outcome))
+}
+
+fn vmxoff<C: Cpu, W: World>(vcpu: &mut Vcpu, cpu: &mut C, world: &W) -> Result<Next, Fault> {
+    let cpl = privilege_level(cpu.vmcs());
+    let outcome = admitted(vcpu, cpl)?.vmxoff(cpu, world.memory());
+    cpu.vmcs().write(CR0_GUEST_HOST_MASK, CR0_OWNED.bits());
+    // An INIT that was blocked comes now.
+    Ok(finish(vcpu, cpu, outcome).attending())
+}
+
+/// VMREAD.
+#[inline(always)]
+pub(super) fn vmread<C: Cpu, W: World>(vcpu: &mut Vcpu, cpu: &mut C, world: &W) -> Next {
+    let cpl = privilege_level(cpu.vmcs());
+    let nested = match admitted(vcpu, cpl) {
+        Ok(nested) => nested,
+        Err(fault) => return vcpu.inject_fault(cpu, fault),
+    };
+    if !nested.has_current() {
+        return finish(vcpu, cpu, Outcome::FailInvalid);
+    }
+    let info = InstructionInfo(cpu.vmcs().read(VM_EXIT_INSTRUCTION_INFO));
+    let encoding = register(vcpu, cpu, info.register_2());
+    let Some(nested) = vcpu.nested.as_mut() else { return Next::Resume };
+    match nested.vmread(cpu, encoding) {
+        Ok(value) => match put(vcpu, cpu, world.memory(), info, value) {
+            Ok(()) => finish(vcpu, cpu, Outcome::Succeed),
+            Err(fault) => vcpu.inject_fault(cpu, fault),
+        },
+        Err(outcome) => finish(vcpu, cpu, outcome),
+    }
+}
+
+/// VMWRITE.
+#[inline(always)]
+pub(super) fn vmwrite<C: Cpu, W: World>(vcpu: &mut Vcpu, cpu: &mut C, world: &W) -> Next {
+    let cpl = privilege_level(cpu.vmcs());
+    let nested = match admitted(vcpu, cpl) {
+        Ok(nested) => nested,
+        Err(fault) => return vcpu.inject_fault(cpu, fault),
+    };
+    if !nested.has_current() {
+        return finish(vcpu, cpu, Outcome::FailInvalid);
+    }
+    let info = InstructionInfo(cpu.vmcs().read(VM_EXIT_INSTRUCTION_INFO));
+    let encoding = register(vcpu, cpu, info.register_2());
+    let value = match take(vcpu, cpu, world.memory(), info) {
+        Ok(value) => value,
+        Err(fault) => return vcpu.inject_fault(cpu, fault),
+    };
+    let Some(nested) = vcpu.nested.as_mut() else { return Next::Resume };
+    let outcome = nested.vmwrite(cpu, encoding, value);
+    finish(vcpu, cpu, outcome)
+}
+
+/// VMLAUNCH and VMRESUME.
+#[inline(always)]
+pub(super) fn enter<C: Cpu, W: World>(vcpu: &mut Vcpu, cpu: &mut C, world: &W, launch: bool) -> Next {
+    let cpl = privilege_level(cpu.vmcs());
+    if let Err(fault) = admitted(vcpu, cpl) {
+        return vcpu.inject_fault(cpu, fault);
+    }
+    let Some(nested) = vcpu.nested.take() else { return Next::Resume };
+    let l1 = L1Processor { tsc_offset: vcpu.tsc_offset, has_sgx: false, has_rtm: vcpu.cpuid.has_rtm() };
+    let mut refused = |refusal: Refusal<'_>| report(world, refusal);
+    let entry = nested.enter(cpu, world.memory(), &mut ListedMsrs { vcpu, world }, launch, &l1, &mut refused);
+    if vcpu.tsc_offset != l1.tsc_offset && nested.in_l2() {
+        nested.move_tsc(cpu, vcpu.tsc_offset);
+    }
+    vcpu.nested = Some(nested);
+    match entry {
+        Entry::Failed(outcome) => finish(vcpu, cpu, outcome),
+        Entry::Entered { activity } => entered(vcpu, activity),
+        Entry::Exited => Next::Attend,
+        Entry::Aborted(abort) => Next::Stop(Stop::VmxAbort(abort)),
+    }
+}
+
+/// L2 is the guest from here on.
+#[inline(always)]
+fn entered(vcpu: &mut Vcpu, activity: u32) -> Next {
+    if activity != 0 {
+        // It does not run, so that there is no entry to wait for.
+        vcpu.activity = if activity == 3 { Activity::WaitForSipi } else { Activity::Halted };
+        if let Some(nested) = &mut vcpu.nested {
+            nested.entered();
+        }
+        return Next::Attend;
+    }
+    if vcpu.has_event_for_l2() { Next::Attend } else { Next::Resume }
+}
+
+#[cold]
+fn report(world: &impl World, refusal: Refusal<'_>) {
+    let mut values = [0; EntryFailure::VALUES];
+    if let Some(rule) = refusal.rule {
+        for (value, &field) in values.iter_mut().zip(rule.fields) {
+            *value = refusal.vmcs12.read_raw(field);
+        }
+    }
+    world.report(Report::EntryOfL1Failed(EntryFailure { rule: refusal.rule, outcome: refusal.outcome, values }));
+}
+
+/// A general register of the guest that ran last.
+#[inline(always)]
+pub(super) fn register(vcpu: &Vcpu, cpu: &mut impl Cpu, gpr: Gpr) -> u64 {
+    if gpr == Gpr::Rsp { cpu.vmcs().read(GUEST_RSP) } else { vcpu.regs.get(gpr) }
+}
+
+/// Whether the guest that ran last is in 64-bit mode, where VMREAD and VMWRITE have 64-bit operands.
+#[inline(always)]
+fn is_64_bit(vmcs: &impl Access) -> bool {
+    vmcs.read(GUEST_IA32_EFER) & Efer::LMA.bits() != 0 && AccessRights(vmcs.read(GUEST_CS_ACCESS_RIGHTS)).is_long()
+}
+
+/// What VMWRITE writes.
+#[inline(always)]
+pub(super) fn take<C: Cpu>(
+    vcpu: &mut Vcpu,
+    cpu: &mut C,
+    memory: &impl arch::GuestMemory,
+    info: InstructionInfo,
+) -> Result<u64, Fault> {
+    match info.operand() {
+        vmcs::instruction_info::Operand::Register(gpr) => {
+            let value = register(vcpu, cpu, gpr);
+            Ok(if is_64_bit(cpu.vmcs()) { value } else { value & 0xffff_ffff })
+        }
+        vmcs::instruction_info::Operand::Memory(place) => {
+            let displacement = cpu.vmcs().read(EXIT_QUALIFICATION);
+            let bytes = if is_64_bit(cpu.vmcs()) { 8 } else { 4 };
+            let mut value = [0; 8];
+            let registers = registers(vcpu, cpu);
+            let offset = offset(&registers, place, displacement);
+            read_operand(&registers, memory, place.segment, offset, &mut value[..bytes])?;
+            Ok(u64::from_le_bytes(value))
+        }
+    }
+}
+
+/// Where VMREAD puts what it read.
+#[inline(always)]
+pub(super) fn put<C: Cpu>(
+    vcpu: &mut Vcpu,
+    cpu: &mut C,
+    memory: &impl arch::GuestMemory,
+    info: InstructionInfo,
+    value: u64,
+) -> Result<(), Fault> {
+    match info.operand() {
+        vmcs::instruction_info::Operand::Register(gpr) => {
+            let value = if is_64_bit(cpu.vmcs()) { value } else { value & 0xffff_ffff };
+            if gpr == Gpr::Rsp { cpu.vmcs().write(GUEST_RSP, value) } else { vcpu.regs.set(gpr, value) }
+            Ok(())
+        }
+        vmcs::instruction_info::Operand::Memory(place) => {
+            let displacement = cpu.vmcs().read(EXIT_QUALIFICATION);
+            let bytes = if is_64_bit(cpu.vmcs()) { 8 } else { 4 };
+            let registers = registers(vcpu, cpu);
+            let offset = offset(&registers, place, displacement);
+            write_operand(&registers, memory, place.segment, offset, &value.to_le_bytes()[..bytes])
+        }
+    }
+}
+
+/// The memory operand of an instruction that has one: up to 16 bytes, as words.
+fn load<C: Cpu, W: World>(
+    vcpu: &mut Vcpu,
+    cpu: &mut C,
+    world: &W,
+    operand: InstructionOperand,
+    bytes: usize,
+) -> Result<[u64; 2], Fault> {
+    let place = operand.info.memory();
+    let registers = registers(vcpu, cpu);
+    let offset = offset(&registers, place, operand.displacement);
+    let mut value = [0; 16];
+    read_operand(&registers, world.memory(), place.segment, offset, &mut value[..bytes])?;
+    let [low, high] = [0, 8].map(|at| {
+        let mut word = [0; 8];
+        word.copy_from_slice(&value[at..at + 8]);
+        u64::from_le_bytes(word)
+    });
+    Ok([low, high])
+}
+
+fn store<C: Cpu, W: World>(
+    vcpu: &mut Vcpu,
+    cpu: &mut C,
+    world: &W,
+    operand: InstructionOperand,
+    bytes: &[u8],
+) -> Result<(), Fault> {
+    let place = operand.info.memory();
+    let registers = registers(vcpu, cpu);
+    let offset = offset(&registers, place, operand.displacement);
+    write_operand(&registers, world.memory(), place.segment, offset, bytes)
+}
+
+fn registers<'a, C: Cpu>(vcpu: &'a mut Vcpu, cpu: &'a mut C) -> VmcsRegisters<'a, C::Vmcs> {
+    let rip = cpu.vmcs().read(GUEST_RIP);
+    VmcsRegisters {
+        vmcs: cpu.vmcs(),
+        regs: &mut vcpu.regs,
+        rip,
+        physical_width: vcpu.cpuid.physical_address_bits(),
+        gigabyte_pages: vcpu.cpuid.has_gigabyte_pages(),
+    }
+}
+
+/// The effective address, as wide as the instruction's addresses are.
+fn offset(registers: &impl Registers, place: MemoryOperand, displacement: u64) -> u64 {
+    let base = place.base.map_or(0, |gpr| registers.gpr(gpr));
+    let index = place.index.map_or(0, |gpr| registers.gpr(gpr).wrapping_mul(u64::from(place.scale)));
+    let sum = base.wrapping_add(index).wrapping_add(displacement);
+    match place.address_size {
+        Width::Qword => sum,
+        Width::Dword => sum & 0xffff_ffff,
+        _ => sum & 0xffff,
+    }
+}
+

@@ -1,0 +1,137 @@
+//! Events while L2 is the guest: which of them L1 gets as an exit, and which go into L2.
+//!
+//! SDM 3C 26.2 "Other Causes of VM Exits", 27.7 "Special Features of VM Entry" and the order of SDM 3A table 6-2 "Priority
+//! Among Concurrent Events": INIT, start-up IPI, the VMX-preemption timer, NMI, external interrupt. What L1 asked for when it
+//! entered L2 decides; its own RFLAGS and its own window requests do not.
+
+use nested::Synthesized;
+use vmcs::controls::PrimaryBased;
+use vmcs::{EventInfo, ExitReason};
+
+use crate::blocking::{Blocking, interrupts_on};
+use crate::cpu::Cpu;
+use crate::exits::{Next, synthesize};
+use crate::inject::write_injection;
+use crate::run::Left;
+use crate::state::{Activity, Injection, Vcpu};
+use crate::world::World;
+
+impl Vcpu {
+    /// Whether something waits that may end L2's run or change it.
+    #[inline(always)]
+    pub(crate) fn has_event_for_l2(&self) -> bool {
+        self.interrupt_waits() || self.nmi_pending || self.init_latched || self.injection.is_some()
+    }
+
+    /// What has to happen before L2's next entry; `startup` is the vector of a start-up IPI that has just arrived.
+    pub(crate) fn attend_l2<C: Cpu, W: World>(
+        &mut self,
+        cpu: &mut C,
+        world: &W,
+        now: u64,
+        startup: Option<u8>,
+    ) -> Option<Left> {
+        self.leaves_l2_at_once = false;
+        let is_pending = self.nested.as_ref().is_some_and(|nested| nested.is_entry_pending());
+        if is_pending || self.injection.is_some() {
+            // The entry that L1 made, or the event on its way, comes first; what waits comes right after it.
+            self.leaves_l2_at_once =
+                self.interrupt_waits() || self.nmi_pending || self.init_latched || is_pending && self.injection.is_some();
+            if let Some(injection) = self.injection.take_if(|_| !is_pending) {
+                write_injection(cpu.vmcs(), injection);
+            }
+            return None;
+        }
+        if let Some(exit) = self.exit_for_event(cpu, world, now, startup) {
+            return match synthesize(self, cpu, world, exit) {
+                Next::Stop(stop) => Some(Left::Stop(stop)),
+                Next::Resume | Next::Attend => self.attend(cpu, world),
+            };
+        }
+        match self.activity {
+            Activity::Active => {}
+            Activity::Halted if self.wakes_l2(cpu) => self.activity = Activity::Active,
+            Activity::Halted => return Some(Left::Halted { deaf: !self.l1_takes_interrupts() && !interrupts_on(cpu.vmcs()) }),
+            Activity::WaitForSipi => return Some(Left::WaitsForSipi),
+        }
+        self.inject_l2(cpu, world);
+        None
+    }
+
+    /// The exit that L1 gets because of something that waits.
+    fn exit_for_event<C: Cpu, W: World>(
+        &mut self,
+        cpu: &mut C,
+        world: &W,
+        now: u64,
+        startup: Option<u8>,
+    ) -> Option<Synthesized> {
+        let nested = self.nested.as_ref()?;
+        let plain = |reason: ExitReason| Synthesized { reason: reason.0, ..Synthesized::default() };
+        if self.init_latched {
+            self.init_latched = false;
+            return Some(plain(ExitReason::INIT));
+        }
+        if let Some(page) = startup
+            && self.activity == Activity::WaitForSipi
+        {
+            return Some(Synthesized { qualification: page.into(), ..plain(ExitReason::SIPI) });
+        }
+        if self.activity == Activity::WaitForSipi {
+            // Nothing else reaches a processor that waits for a start-up IPI.
+            return None;
+        }
+        if nested.timer_deadline() <= now {
+            return Some(plain(ExitReason::PREEMPTION_TIMER));
+        }
+        if self.nmi_pending && nested.takes_nmis() && !Blocking::read(cpu.vmcs()).by_shadow() {
+            self.nmi_pending = false;
+            return Some(Synthesized { interruption: EventInfo::nmi(), ..plain(ExitReason::EXCEPTION_OR_NMI) });
+        }
+        if self.interrupt_waits() && nested.takes_interrupts() {
+            let acknowledges = nested.acknowledges_interrupts();
+            let interruption =
+                if acknowledges { EventInfo::external(self.take_interrupt(world)) } else { EventInfo::NONE };
+            return Some(Synthesized { interruption, ..plain(ExitReason::EXTERNAL_INTERRUPT) });
+        }
+        None
+    }
+
+    /// Whether L1 gets external interrupts as exits, whatever L2's RFLAGS.IF.
+    fn l1_takes_interrupts(&self) -> bool {
+        self.nested.as_ref().is_some_and(|nested| nested.takes_interrupts())
+    }
+
+    /// Whether L2 in HLT has something to wake for that it takes itself.
+    fn wakes_l2(&self, cpu: &mut impl Cpu) -> bool {
+        self.nmi_pending || self.interrupt_waits() && interrupts_on(cpu.vmcs())
+    }
+
+    /// Events that L1 lets L2 take directly.
+    fn inject_l2(&mut self, cpu: &mut impl Cpu, world: &impl World) {
+        let mut windows = PrimaryBased::empty();
+        let mut occupied = false;
+        if self.nmi_pending {
+            let blocking = Blocking::read(cpu.vmcs());
+            if blocking.by_shadow() || blocking.by_nmi() {
+                windows |= PrimaryBased::NMI_WINDOW_EXITING;
+            } else {
+                self.nmi_pending = false;
+                occupied = true;
+                write_injection(cpu.vmcs(), Injection::without_details(EventInfo::nmi()));
+            }
+        }
+        if self.interrupt_waits() {
+            if !occupied && interrupts_on(cpu.vmcs()) && !Blocking::read(cpu.vmcs()).by_shadow() {
+                let vector = self.take_interrupt(world);
+                write_injection(cpu.vmcs(), Injection::without_details(EventInfo::external(vector)));
+            }
+            if self.interrupt_waits() {
+                windows |= PrimaryBased::INTERRUPT_WINDOW_EXITING;
+            }
+        }
+        if let Some(nested) = &mut self.nested {
+            nested.set_windows(cpu, windows);
+        }
+    }
+}
