@@ -1,0 +1,130 @@
+//! A guest of the program's own.
+
+use core::arch::{asm, global_asm};
+
+use arch::{Gpr, GuestRegs};
+use vmcs::fields::{GUEST_RIP, VM_EXIT_INSTRUCTION_LEN};
+use vmcs::{Access, Capabilities};
+
+use super::instructions::{self, VmResult};
+use super::{Controls, Current, Report, enter, pages, setup, state};
+
+/// The number with which an [`L2`] calls when its code has come to its end.
+pub const DONE: u64 = 0xd07e;
+/// Pages of an L2's stack.
+const STACK_PAGES: usize = 4;
+
+global_asm!(
+    r#"
+    .global l2_start
+l2_start:
+    call rdi
+    mov eax, {done}
+    vmcall
+    ud2
+    "#,
+    done = const DONE,
+);
+
+unsafe extern "C" {
+    fn l2_start();
+}
+
+/// VMCALL with `number` in RAX: what an L2 says to the program that runs it. Returns what that left in RAX.
+pub fn call(number: u64) -> u64 {
+    let answer;
+    // SAFETY: the program may change RAX.
+    unsafe { asm!("vmcall", inout("rax") number => answer) };
+    answer
+}
+
+/// A guest with its VMCS, which is current from the guest's making on, until another one's is.
+#[derive(Debug)]
+pub struct L2 {
+    /// Its registers but RSP, RIP and RFLAGS.
+    pub regs: GuestRegs,
+    /// Its VMCS.
+    pub region: u64,
+    /// Whether the next entry is by VMRESUME.
+    pub launched: bool,
+    /// What its controls are.
+    pub controls: Controls,
+    /// What the machine offers.
+    pub capabilities: Capabilities,
+}
+
+impl L2 {
+    /// A 64-bit guest that runs `code` on a stack of its own and then calls with [`DONE`].
+    pub fn new(code: fn()) -> Self {
+        let capabilities = setup::capabilities();
+        let region = setup::region();
+        let ready = instructions::vmclear(region).and_then(|()| instructions::vmptrld(region));
+        if let Err(failure) = ready {
+            panic!("a new VMCS: {failure}");
+        }
+        let stack = pages::take_several(STACK_PAGES) + 4096 * STACK_PAGES as u64;
+        let mut regs = GuestRegs::default();
+        regs.set(Gpr::Rdi, code as *const () as u64);
+        let l2 = Self { regs, region, launched: false, controls: Controls::of_64_bit(), capabilities };
+        super::current::zero(&l2.capabilities);
+        state::write_host();
+        enter::write_exit_address();
+        state::write_guest(l2_start as *const () as u64, stack);
+        l2.controls.write(&l2.capabilities);
+        l2
+    }
+
+    /// Lets the guest run `code` from its beginning, with nothing else changed.
+    pub fn restart(&mut self, code: fn()) {
+        self.regs.set(Gpr::Rdi, code as *const () as u64);
+        Current.write(GUEST_RIP, l2_start as *const () as u64);
+    }
+
+    /// Changes the controls by `change`; says whether the machine has them. They stay as they are if it has not.
+    pub fn control(&mut self, change: impl FnOnce(&mut Controls)) -> bool {
+        let mut controls = self.controls;
+        change(&mut controls);
+        if controls.check(&self.capabilities).is_err() {
+            return false;
+        }
+        self.controls = controls;
+        controls.write(&self.capabilities);
+        true
+    }
+
+    /// VMLAUNCH the first time, VMRESUME from then on. A failed entry leaves it at that.
+    #[inline(always)]
+    pub fn enter(&mut self) -> VmResult {
+        enter::enter(&mut self.regs, self.launched)?;
+        self.launched = true;
+        Ok(())
+    }
+
+    /// Enters the guest and says why it came back.
+    pub fn run(&mut self) -> Report {
+        match self.enter() {
+            Ok(()) => {
+                let report = Report::read(&self.regs);
+                self.launched = !report.is_entry_failure() && self.launched;
+                report
+            }
+            Err(failure) => Report::Failed(failure),
+        }
+    }
+
+    /// Goes on behind the instruction that exited.
+    #[inline(always)]
+    pub fn skip(&mut self) {
+        let mut current = Current;
+        let length = current.read(VM_EXIT_INSTRUCTION_LEN);
+        let rip = current.read(GUEST_RIP);
+        current.write(GUEST_RIP, rip + u64::from(length));
+    }
+
+    /// Makes the guest's VMCS the current one again.
+    pub fn load(&self) {
+        if let Err(failure) = instructions::vmptrld(self.region) {
+            panic!("the VMCS of a guest: {failure}");
+        }
+    }
+}
