@@ -7,6 +7,7 @@
 //! |---|---|
 //! | enter VMX operation, see what is offered | [`setup`] |
 //! | execute one VMX instruction and see how it ended | [`instructions`] |
+//! | try what may fault or fail, and print how it ended | [`attempt()`], [`show`], [`equal`] |
 //! | reach the fields of the current VMCS | [`Current`] |
 //! | make a guest | [`L2`]; its VMCS is filled by `state` and `controls` |
 //! | enter it | [`L2::run`], [`enter`] |
@@ -14,6 +15,7 @@
 //! | extended page tables | [`Ept`] |
 //! | a page for a structure of the processor | [`pages`] |
 
+mod attempt;
 mod controls;
 mod current;
 pub mod enter;
@@ -25,6 +27,7 @@ mod report;
 pub mod setup;
 pub mod state;
 
+pub use attempt::{Attempt, attempt, equal, show};
 pub use controls::Controls;
 pub use current::Current;
 pub use ept::Ept;
