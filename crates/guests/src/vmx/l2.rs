@@ -3,7 +3,10 @@
 use core::arch::{asm, global_asm};
 
 use arch::{Gpr, GuestRegs};
-use vmcs::fields::{GUEST_RIP, VM_EXIT_INSTRUCTION_LEN};
+use vmcs::fields::{
+    GUEST_ACTIVITY_STATE, GUEST_INTERRUPTIBILITY_INFO, GUEST_PENDING_DBG_EXCEPTIONS, GUEST_RFLAGS, GUEST_RIP,
+    GUEST_RSP, VM_EXIT_INSTRUCTION_LEN,
+};
 use vmcs::{Access, Capabilities};
 
 use super::instructions::{self, VmResult};
@@ -47,6 +50,8 @@ pub struct L2 {
     pub region: u64,
     /// Whether the next entry is by VMRESUME.
     pub launched: bool,
+    /// The end of its stack.
+    pub stack: u64,
     /// What its controls are.
     pub controls: Controls,
     /// What the machine offers.
@@ -65,7 +70,7 @@ impl L2 {
         let stack = pages::take_several(STACK_PAGES) + 4096 * STACK_PAGES as u64;
         let mut regs = GuestRegs::default();
         regs.set(Gpr::Rdi, code as *const () as u64);
-        let l2 = Self { regs, region, launched: false, controls: Controls::of_64_bit(), capabilities };
+        let l2 = Self { regs, region, launched: false, stack, controls: Controls::of_64_bit(), capabilities };
         super::current::zero(&l2.capabilities);
         state::write_host();
         enter::write_exit_address();
@@ -74,10 +79,16 @@ impl L2 {
         l2
     }
 
-    /// Lets the guest run `code` from its beginning, with nothing else changed.
+    /// Lets the guest run `code` from its beginning, with nothing blocked or pending; all else is as it is.
     pub fn restart(&mut self, code: fn()) {
         self.regs.set(Gpr::Rdi, code as *const () as u64);
-        Current.write(GUEST_RIP, l2_start as *const () as u64);
+        let mut current = Current;
+        current.write(GUEST_RIP, l2_start as *const () as u64);
+        current.write(GUEST_RSP, self.stack);
+        current.write(GUEST_RFLAGS, 2);
+        current.write(GUEST_INTERRUPTIBILITY_INFO, 0);
+        current.write(GUEST_ACTIVITY_STATE, 0);
+        current.write(GUEST_PENDING_DBG_EXCEPTIONS, 0);
     }
 
     /// Changes the controls by `change`; says whether the machine has them. They stay as they are if it has not.
@@ -127,4 +138,26 @@ impl L2 {
             panic!("the VMCS of a guest: {failure}");
         }
     }
+}
+
+/// Lets the guest run `code` from its beginning and prints each exit, going on behind the instruction that made it. Ends with the
+/// code, with an exit that no instruction made, or with a failed entry.
+pub fn follow(l2: &mut L2, what: &str, code: fn()) {
+    /// More exits than any code has that is followed.
+    const MOST: usize = 20;
+    l2.restart(code);
+    for number in 0..MOST {
+        let report = l2.run();
+        // After what the code prints itself.
+        if number == 0 {
+            crate::print!(" {what}: ");
+        }
+        crate::print!("{report}");
+        if report.is_done() || !report.is_instruction() {
+            break;
+        }
+        crate::print!("; ");
+        l2.skip();
+    }
+    crate::println!();
 }

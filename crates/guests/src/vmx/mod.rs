@@ -10,7 +10,7 @@
 //! | try what may fault or fail, and print how it ended | [`attempt()`], [`show`], [`equal`] |
 //! | reach the fields of the current VMCS | [`Current`] |
 //! | make a guest | [`L2`]; its VMCS is filled by `state` and `controls` |
-//! | enter it | [`L2::run`], [`enter`] |
+//! | enter it | [`L2::run`], [`follow`], [`enter`] |
 //! | print why it came back | [`Report`] |
 //! | extended page tables | [`Ept`] |
 //! | a page for a structure of the processor | [`pages`] |
@@ -22,6 +22,7 @@ pub mod enter;
 pub mod ept;
 pub mod instructions;
 mod l2;
+mod operand;
 pub mod pages;
 mod report;
 pub mod setup;
@@ -32,5 +33,5 @@ pub use controls::Controls;
 pub use current::Current;
 pub use ept::Ept;
 pub use instructions::{VmFail, VmResult};
-pub use l2::{DONE, L2, call};
+pub use l2::{DONE, L2, call, follow};
 pub use report::Report;

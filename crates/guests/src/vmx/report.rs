@@ -4,11 +4,12 @@ use core::fmt;
 
 use arch::{Gpr, GuestRegs};
 use vmcs::fields::{
-    EXIT_QUALIFICATION, EXIT_REASON, IDT_VECTORING_ERROR_CODE, IDT_VECTORING_INFO, VM_EXIT_INSTRUCTION_LEN,
-    VM_EXIT_INTERRUPTION_ERROR_CODE, VM_EXIT_INTERRUPTION_INFO,
+    EXIT_QUALIFICATION, EXIT_REASON, IDT_VECTORING_ERROR_CODE, IDT_VECTORING_INFO, VM_EXIT_INSTRUCTION_INFO,
+    VM_EXIT_INSTRUCTION_LEN, VM_EXIT_INTERRUPTION_ERROR_CODE, VM_EXIT_INTERRUPTION_INFO,
 };
-use vmcs::{Access, EventInfo, ExitReason};
+use vmcs::{Access, EventInfo, ExitReason, InstructionInfo};
 
+use super::operand::Operands;
 use super::{Current, DONE, VmFail};
 
 /// What came of [`super::L2::run`].
@@ -28,6 +29,8 @@ pub enum Report {
         interruption: (EventInfo, u32),
         /// IDT-vectoring information and error code.
         vectoring: (EventInfo, u32),
+        /// VM-exit instruction information.
+        operands: InstructionInfo,
         /// RAX: the number of a VMCALL.
         rax: u64,
     },
@@ -46,6 +49,7 @@ impl Report {
                 current.read(VM_EXIT_INTERRUPTION_ERROR_CODE),
             ),
             vectoring: (EventInfo(current.read(IDT_VECTORING_INFO)), current.read(IDT_VECTORING_ERROR_CODE)),
+            operands: InstructionInfo(current.read(VM_EXIT_INSTRUCTION_INFO)),
             rax: regs.get(Gpr::Rax),
         }
     }
@@ -64,6 +68,11 @@ impl Report {
             Self::Failed(_) => 0,
             Self::Exit { qualification, .. } => qualification,
         }
+    }
+
+    /// Whether an instruction exited, so that there is something behind it to go on with.
+    pub fn is_instruction(&self) -> bool {
+        self.reason().is_some_and(has_length)
     }
 
     /// Whether the guest was not entered.
@@ -111,12 +120,12 @@ fn has_bits(reason: ExitReason, event: EventInfo) -> bool {
 /// Whether the instruction length of an exit for this reason is defined always: SDM 3C 28.2.5 "Information for VM Exits Due
 /// to Instruction Execution". Exits due to events have it for software events only.
 fn has_length(reason: ExitReason) -> bool {
-    matches!(reason.0, 10..=28 | 30..=32 | 36 | 39 | 40 | 46 | 47 | 50 | 51 | 53..=55 | 57..=61 | 63..=69)
+    matches!(reason.0, 10..=32 | 36 | 39 | 40 | 46 | 47 | 50 | 51 | 53..=55 | 57..=61 | 63..=69)
 }
 
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let &Self::Exit { reason: whole, qualification, length, interruption, vectoring, .. } = self else {
+        let &Self::Exit { reason: whole, qualification, length, interruption, vectoring, operands, .. } = self else {
             let Self::Failed(failure) = self else { return Ok(()) };
             return write!(f, "{failure}");
         };
@@ -128,6 +137,7 @@ impl fmt::Display for Report {
             return write!(f, "call {number:#x}");
         }
         write!(f, "exit {} {}", reason.0, reason.name())?;
+        write!(f, "{}", Operands(reason, operands, qualification))?;
         if has_bits(reason, interruption.0) {
             write!(f, ", qualification {qualification:#x}")?;
         }
