@@ -68,15 +68,22 @@ impl L2 {
             panic!("a new VMCS: {failure}");
         }
         let stack = pages::take_several(STACK_PAGES) + 4096 * STACK_PAGES as u64;
-        let mut regs = GuestRegs::default();
-        regs.set(Gpr::Rdi, code as *const () as u64);
-        let l2 = Self { regs, region, launched: false, stack, controls: Controls::of_64_bit(), capabilities };
-        super::current::zero(&l2.capabilities);
+        let (regs, controls) = (GuestRegs::default(), Controls::default());
+        let mut l2 = Self { regs, region, launched: false, stack, controls, capabilities };
+        l2.reset(code);
+        l2
+    }
+
+    /// Makes the VMCS, which is the current one, what it was when it was new.
+    pub fn reset(&mut self, code: fn()) {
+        super::current::zero(&self.capabilities);
         state::write_host();
         enter::write_exit_address();
-        state::write_guest(l2_start as *const () as u64, stack);
-        l2.controls.write(&l2.capabilities);
-        l2
+        state::write_guest(l2_start as *const () as u64, self.stack);
+        self.controls = Controls::of_64_bit();
+        self.controls.write(&self.capabilities);
+        self.regs = GuestRegs::default();
+        self.regs.set(Gpr::Rdi, code as *const () as u64);
     }
 
     /// Lets the guest run `code` from its beginning, with nothing blocked or pending; all else is as it is.
@@ -113,10 +120,13 @@ impl L2 {
 
     /// Enters the guest and says why it came back.
     pub fn run(&mut self) -> Report {
+        let before = self.launched;
         match self.enter() {
             Ok(()) => {
                 let report = Report::read(&self.regs);
-                self.launched = !report.is_entry_failure() && self.launched;
+                if report.is_entry_failure() {
+                    self.launched = before;
+                }
                 report
             }
             Err(failure) => Report::Failed(failure),

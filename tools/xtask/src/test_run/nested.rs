@@ -6,7 +6,8 @@ use crate::places;
 use anyhow::Result;
 
 /// Each with its number of processors. One topic each, beside its log: crates/guests/src/bin.
-const GUESTS: [(&str, u32); 4] = [("vmx_instructions", 1), ("vmx_fields", 1), ("vmx_operands", 1), ("l2_exits", 1)];
+const GUESTS: [(&str, u32); 5] =
+    [("vmx_instructions", 1), ("vmx_fields", 1), ("vmx_operands", 1), ("l2_exits", 1), ("l2_entry", 1)];
 
 /// The boards that they run on unless others are named.
 pub(crate) const BOARDS: [&str; 2] = [board::DEFAULT, HASWELL];
