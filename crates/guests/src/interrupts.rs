@@ -152,7 +152,12 @@ pub fn restore_gate(vector: u8) {
 
 /// Lets interrupts of ring 3 start on the stack that ends at `top`.
 pub fn set_ring0_stack(top: u64) {
-    memory::write(&raw const TASK_STATE as u64 + 4, top);
+    memory::write(task_state() + 4, top);
+}
+
+/// The address of the task-state segment.
+pub fn task_state() -> u64 {
+    &raw const TASK_STATE as u64
 }
 
 /// Fills the table and the task-state segment and loads both on the boot processor.
@@ -160,7 +165,7 @@ pub fn init() {
     for vector in 0..=255 {
         restore_gate(vector);
     }
-    let task_state = &raw const TASK_STATE as u64;
+    let task_state = task_state();
     memory::write(task_state + 36, &raw const DOUBLE_FAULT_STACK as u64 + 4096);
     memory::write(task_state + 102, 104_u16);
     // An available 64-bit TSS with limit 103: SDM 3A 7.2.3 "TSS Descriptor in 64-bit mode".

@@ -31,6 +31,7 @@
 //! | touch ports, MSRs, memory, registers | [`port`], [`msr`], [`memory`], [`cpu`] |
 //! | use the local APIC, IOAPIC, PIC, PIT, ACPI, PM timer | [`apic`], [`ioapic`], [`pic`], [`pit`], [`acpi`], [`pm_timer`] |
 //! | start the other processors | [`smp`] |
+//! | be a hypervisor | [`vmx`] |
 #![no_std]
 #![expect(clippy::cast_possible_truncation, reason = "a 64-bit machine, and numbers cut to what a register takes")]
 
@@ -51,6 +52,7 @@ pub mod pit;
 pub mod pm_timer;
 pub mod port;
 pub mod smp;
+pub mod vmx;
 
 pub use exit::exit;
 pub use fault::{Fault, expect_fault};

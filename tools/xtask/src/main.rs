@@ -17,6 +17,7 @@ mod image;
 mod kernel_file;
 mod linux;
 mod lock;
+mod oracle;
 mod places;
 mod run;
 mod setup;
@@ -44,6 +45,8 @@ enum Command {
     Run(run::Options),
     /// Run the host tests, the lints, tidy, and the tests in the emulator
     Test(test_run::Options),
+    /// Compare the nested guests with the bare machine
+    Oracle(oracle::Options),
     /// Measure what exits cost, in ticks of the emulated machine
     Bench(bench::Options),
     /// Build the bootable ISO and the ELF, with a size report
@@ -67,6 +70,7 @@ fn main() -> ExitCode {
         Command::Setup(options) => setup::command(&options).map(|()| 0),
         Command::Run(options) => run::command(&options),
         Command::Test(options) => test_run::command(&options),
+        Command::Oracle(options) => oracle::command(&options),
         Command::Bench(options) => bench::command(&options).map(|()| 0),
         Command::Image(options) => image::command(&options).map(|()| 0),
         Command::Tidy(options) => tidy::command(&options).map(|()| 0),

@@ -1,5 +1,6 @@
 //! The table of emulator tests.
 
+use super::nested;
 use crate::board::{self, Board};
 use crate::guest_linux::{INIT_BOOT, INIT_EXERCISE};
 use crate::places;
@@ -21,7 +22,7 @@ pub(super) struct Case {
     /// An initrd of so many zero bytes.
     pub(super) initrd_size: Option<usize>,
     /// Where it runs.
-    world: World,
+    pub(super) world: World,
     /// The status of the run.
     pub(super) status: u8,
     pub(super) expect: Vec<Expect>,
@@ -33,7 +34,7 @@ pub(super) struct Case {
 
 /// Where a guest runs.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum World {
+pub(super) enum World {
     Nestling,
     /// On the bare machine, then under Nestling, with the same expectations.
     Both,
@@ -79,13 +80,13 @@ pub(super) enum Expect {
 }
 
 /// Seconds after which a guest hangs: many times what any takes, so that a busy machine fails none.
-const PATIENCE: u64 = 300;
+pub(super) const PATIENCE: u64 = 300;
 
-const HASWELL: &str = "bochs-haswell";
+pub(super) const HASWELL: &str = "bochs-haswell";
 const SANDY_BRIDGE: &str = "bochs-sandy-bridge";
 
 impl Case {
-    fn new(name: &str, board: &str, kernel: Kernel, seconds: u64) -> Result<Self> {
+    pub(super) fn new(name: &str, board: &str, kernel: Kernel, seconds: u64) -> Result<Self> {
         let mut spec = Spec::new(Board::load(board)?);
         spec.timeout = Some(Duration::from_secs(seconds));
         Ok(Case {
@@ -129,6 +130,9 @@ impl Case {
 pub(super) fn all() -> Result<Vec<Case>> {
     let mut cases = linux()?;
     cases.extend(twins()?);
+    for shadowing in [true, false] {
+        cases.extend(nested::cases(&nested::BOARDS, shadowing)?);
+    }
     cases.extend(multiboot()?);
     cases.extend(abuse()?);
     cases.extend(refusals()?);

@@ -3,6 +3,7 @@
 mod cases;
 mod host;
 mod machines;
+pub(crate) mod nested;
 
 use crate::console::say;
 use crate::lock::Lock;
@@ -11,6 +12,7 @@ use crate::setup::{self, Need};
 use crate::{build, emulator};
 use anyhow::Result;
 use cases::Case;
+use host::Step;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Instant;
@@ -55,7 +57,28 @@ pub(crate) fn command(options: &Options) -> Result<u8> {
         .filter(|case| case.name.contains(&options.filter) && (options.long || !case.is_long))
         .filter(|case| !options.bare || case.runs_bare())
         .collect();
-    if options.list {
+    run(&host, &cases, options.bare, options.list, options.jobs)
+}
+
+/// The nested guests on these boards, with and without VMCS shadowing as `variants` says; the work of `oracle`.
+pub(crate) fn oracle(
+    boards: &[&str],
+    variants: &[bool],
+    filter: &str,
+    bare: bool,
+    list: bool,
+    jobs: u16,
+) -> Result<u8> {
+    let mut cases = Vec::new();
+    for &shadowing in variants {
+        cases.extend(nested::cases(boards, shadowing)?.into_iter().filter(|case| case.name.contains(filter)));
+    }
+    run(&[], &cases, bare, list, jobs)
+}
+
+/// Runs all of it, or shows the names only; returns the status for the shell.
+fn run(host: &[Step], cases: &[Case], bare: bool, list: bool, jobs: u16) -> Result<u8> {
+    if list {
         for name in host.iter().map(|step| step.name).chain(cases.iter().map(|case| case.name.as_str())) {
             println!("{name}");
         }
@@ -64,12 +87,12 @@ pub(crate) fn command(options: &Options) -> Result<u8> {
     let started = Instant::now();
     let tally = Tally { total: host.len() + cases.len(), done: AtomicUsize::new(0), failed: Mutex::new(Vec::new()) };
     setup::ensure(&[Need::RustTarget])?;
-    for step in &host {
+    for step in host {
         let at = Instant::now();
         tally.count(step.name, at, step.run().map_err(|error| format!("{error:#}")));
     }
     if !cases.is_empty() {
-        emulate(&cases, options, &tally)?;
+        emulate(cases, bare, jobs, &tally)?;
     }
     let failed = tally.failed.into_inner().unwrap_or_default();
     if !failed.is_empty() {
@@ -85,22 +108,22 @@ pub(crate) fn command(options: &Options) -> Result<u8> {
     Ok(u8::from(!failed.is_empty()))
 }
 
-fn emulate(cases: &[Case], options: &Options, tally: &Tally) -> Result<()> {
+fn emulate(cases: &[Case], bare: bool, jobs: u16, tally: &Tally) -> Result<()> {
     setup::ensure(&[Need::BootTools, Need::Bochs, Need::Qemu, Need::LinuxGuest, Need::XenGuest])?;
-    let built = if options.bare { build::guests()? } else { build::all()? };
+    let built = if bare { build::guests()? } else { build::all()? };
     // Another xtask may build or test; the runs' folders are this one's alone.
     let runs = places::output()?.join("runs");
     places::make_folder(&runs)?;
     let _lock = Lock::take(&runs)?;
     let next = AtomicUsize::new(0);
     std::thread::scope(|scope| {
-        for _ in 0..options.jobs {
+        for _ in 0..jobs {
             scope.spawn(|| {
                 while let Some(case) = cases.get(next.fetch_add(1, Ordering::Relaxed)) {
                     let started = Instant::now();
                     let verdict = emulator::run_folder(&case.name)
                         .map_err(|error| format!("{error:#}"))
-                        .and_then(|dir| machines::run(case, options.bare, &built, &dir));
+                        .and_then(|dir| machines::run(case, bare, &built, &dir));
                     tally.count(&case.name, started, verdict);
                 }
             });

@@ -1,8 +1,10 @@
 //! What `cargo xtask run` shows when it is given no guest: a small kernel that looks around, starts its processors, takes
-//! timer interrupts and switches the machine off.
+//! timer interrupts, runs a guest of its own where it may, and switches the machine off.
 #![no_std]
 #![expect(clippy::cast_possible_truncation, reason = "a 64-bit machine, and numbers cut to what a register takes")]
 #![no_main]
+
+mod hypervisor;
 
 use core::sync::atomic::{AtomicU32, Ordering};
 
@@ -24,6 +26,7 @@ fn main() {
     show_machine();
     start_processors();
     count_ticks();
+    hypervisor::show();
     println!("Switching the machine off through ACPI. Goodbye.");
     exit::power_off()
 }

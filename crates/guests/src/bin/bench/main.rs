@@ -4,6 +4,8 @@
 #![no_std]
 #![no_main]
 
+mod nested;
+
 use core::arch::{asm, global_asm};
 use core::sync::atomic::{AtomicU64, Ordering};
 
@@ -69,6 +71,7 @@ fn main() {
     ports();
     xapic();
     x2apic();
+    nested::all();
     println!("bench-done");
 }
 

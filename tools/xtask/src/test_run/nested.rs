@@ -1,0 +1,42 @@
+//! The nested guests: hypervisors of ours that run bare and under Nestling with the same log.
+
+use super::cases::{Case, Expect, HASWELL, Kernel, PATIENCE, World};
+use crate::board;
+use crate::places;
+use anyhow::Result;
+
+/// Each with its number of processors. One topic each, beside its log: crates/guests/src/bin.
+const GUESTS: [(&str, u32); 5] =
+    [("vmx_instructions", 1), ("vmx_fields", 1), ("vmx_operands", 1), ("l2_exits", 1), ("l2_entry", 1)];
+
+/// The boards that they run on unless others are named.
+pub(crate) const BOARDS: [&str; 2] = [board::DEFAULT, HASWELL];
+
+/// The image's word that leaves VMCS shadowing alone.
+const NO_SHADOWING: &str = "vmcs-shadowing=off";
+
+/// Every nested guest on these boards, with VMCS shadowing (where the machine has it) or without.
+pub(super) fn cases(boards: &[&str], shadowing: bool) -> Result<Vec<Case>> {
+    let mut cases = Vec::new();
+    for board in boards {
+        for (guest, cpus) in GUESTS {
+            let short = board.trim_start_matches("bochs-");
+            let variant = if shadowing { "" } else { "-no-shadowing" };
+            let name = format!("nested-{guest}-{short}{variant}");
+            let mut case = Case::new(&name, board, Kernel::Ours(guest), PATIENCE)?;
+            case.world = World::Both;
+            case.spec.cpus = cpus;
+            if !shadowing {
+                case.spec.image_words.push(NO_SHADOWING);
+            }
+            case.expect.push(Expect::SameAsBare);
+            // Beside the guest lies the log of the default board.
+            if *board == board::DEFAULT {
+                let path = places::workspace().join(format!("crates/guests/src/bin/{guest}.expected"));
+                case.expect.push(Expect::ConsoleIs(path));
+            }
+            cases.push(case);
+        }
+    }
+    Ok(cases)
+}
