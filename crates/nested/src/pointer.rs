@@ -90,7 +90,7 @@ impl Nested {
     }
 
     /// The failure of an instruction: with an error number where there is a current VMCS to hold it.
-    pub(crate) fn fail(&mut self, error: InstructionError) -> Outcome {
+    pub fn fail(&mut self, error: InstructionError) -> Outcome {
         if self.current.is_none() {
             return Outcome::FailInvalid;
         }

@@ -12,9 +12,13 @@ use crate::state::{Activity, Vcpu};
 /// What a VMCALL returns in RAX: no hypercall of that number. KVM guests know the value as -KVM_ENOSYS.
 const NO_SUCH_HYPERCALL: u64 = 0u64.wrapping_sub(1000);
 
-/// VMCALL is announced by the hypervisor bit and leaf of CPUID; no hypercall is defined.
+/// VMCALL is announced by the hypervisor bit and leaf of CPUID; no hypercall is defined. In VMX operation of L1's it is what it
+/// is on the machine.
 #[inline(always)]
 pub(super) fn vmcall(vcpu: &mut Vcpu, cpu: &mut impl Cpu) -> Next {
+    if vcpu.nested.as_ref().is_some_and(|nested| nested.in_vmx_operation()) {
+        return super::vmx::vmcall_in_root(vcpu, cpu);
+    }
     vcpu.regs.set(Gpr::Rax, NO_SUCH_HYPERCALL);
     skip_instruction(vcpu, cpu)
 }

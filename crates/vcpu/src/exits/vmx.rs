@@ -7,7 +7,7 @@ use emulate::{Registers, read_operand, write_operand};
 use nested::{Entry, L1Processor, Nested, Outcome, Permission, Refusal};
 use vmcs::fields::*;
 use vmcs::instruction_info::{InstructionOperand, MemoryOperand};
-use vmcs::{Access, InstructionInfo, VmxInstruction};
+use vmcs::{Access, InstructionError, InstructionInfo, VmxInstruction};
 
 use crate::control_registers::CR0_OWNED;
 use crate::cpu::Cpu;
@@ -122,6 +122,22 @@ fn vmxon<C: Cpu, W: World>(
         vmcs.write(CR0_GUEST_HOST_MASK, CR0_OWNED.bits() | kept);
     }
     Ok(finish(vcpu, cpu, outcome))
+}
+
+/// VMCALL in VMX root operation: without the dual-monitor treatment of SMIs it fails (SDM 3C 31.3 "VMCALL—Call to VM Monitor").
+#[cold]
+pub(super) fn vmcall_in_root(vcpu: &mut Vcpu, cpu: &mut impl Cpu) -> Next {
+    let vmcs = cpu.vmcs();
+    let compatibility = vmcs.read(GUEST_IA32_EFER) & Efer::LMA.bits() != 0 && !is_64_bit(vmcs);
+    let fault = if compatibility { Err(Fault::Ud) } else { Ok(()) };
+    let cpl = privilege_level(cpu.vmcs());
+    match fault.and_then(|()| admitted(vcpu, cpl)) {
+        Ok(nested) => {
+            let outcome = nested.fail(InstructionError::VMCALL_IN_VMX_ROOT);
+            finish(vcpu, cpu, outcome)
+        }
+        Err(fault) => vcpu.inject_fault(cpu, fault),
+    }
 }
 
 fn vmxoff<C: Cpu, W: World>(vcpu: &mut Vcpu, cpu: &mut C, world: &W) -> Result<Next, Fault> {

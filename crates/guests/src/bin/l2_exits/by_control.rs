@@ -39,10 +39,9 @@ pub(crate) fn all() {
         code!("rdpmc", in("rcx") 0, out("rax") _, out("rdx") _),
     );
     let monitor = code!("monitor", in("rax") 0x9000_u64, in("rcx") 0, in("rdx") 0);
-    with(l2, "MONITOR", |c| c.primary |= PrimaryBased::MONITOR_EXITING, monitor);
+    // Without the controls they are only executed where CPUID shows them, which a hypervisor may not.
+    on(l2, "MONITOR", |c| c.primary |= PrimaryBased::MONITOR_EXITING, monitor);
     on(l2, "MWAIT", |c| c.primary |= PrimaryBased::MWAIT_EXITING, code!("mwait", in("rax") 0, in("rcx") 0));
-    let armed = code!("mov eax, 0x9000", "monitor", "xor eax, eax", "mwait", out("rax") _, in("rcx") 0, in("rdx") 0);
-    on(l2, "MONITOR, MWAIT", |c| c.primary |= PrimaryBased::MWAIT_EXITING, armed);
     with(l2, "MOV from DR", |c| c.primary |= PrimaryBased::MOV_DR_EXITING, code!("mov rsi, dr7", out("rsi") _));
     with(l2, "MOV to DR", |c| c.primary |= PrimaryBased::MOV_DR_EXITING, code!("mov dr3, r9", in("r9") 0_u64));
     let rdtscp = code!("rdtscp", out("rax") _, out("rcx") _, out("rdx") _);

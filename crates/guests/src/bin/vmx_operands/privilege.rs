@@ -52,7 +52,12 @@ fn place(instruction: &[u8]) {
 
 /// Prints how each ends that is run by `run`, and whether the fault was the instruction's own.
 fn each(run: fn() -> Option<Fault>) {
-    for (name, code) in INSTRUCTIONS {
+    each_but(&[], run);
+}
+
+/// The same without some.
+fn each_but(left_out: &[&str], run: fn() -> Option<Fault>) {
+    for (name, code) in INSTRUCTIONS.into_iter().filter(|(name, _)| !left_out.contains(name)) {
         place(code);
         match run() {
             Some(fault) if fault.rip == CODE + 5 => println!(" {name}: {fault}"),
@@ -71,7 +76,8 @@ pub(crate) fn all() {
     each(user);
     println!("ring 3, outside VMX operation");
     let _ = instructions::vmxoff();
-    each(user);
+    // Outside VMX operation VMCALL is a hypervisor's to answer, where there is one.
+    each_but(&["VMCALL"], user);
     set_user(0);
 }
 
