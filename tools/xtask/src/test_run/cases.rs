@@ -3,6 +3,7 @@
 mod abuse;
 mod linux;
 mod multiboot;
+mod nested;
 mod refusals;
 mod twins;
 
@@ -53,6 +54,8 @@ pub(super) enum Kernel {
     Linux(&'static str),
     /// Debian's Xen, a multiboot1 kernel that is not ours; its first guest is Debian's kernel with this /init.
     Xen(&'static str),
+    /// Debian's kernel with KVM and QEMU, which run this L2; parameters of kvm-intel.
+    Kvm { l2: &'static str, parameters: &'static str },
     /// A file made for the test.
     Made(Made),
 }
@@ -70,8 +73,12 @@ pub(super) enum Made {
 pub(super) enum Expect {
     /// A text on the guest's console.
     Console(String),
+    /// No such text on the guest's console.
+    ConsoleLacks(&'static str),
     /// A text in a line of Nestling's log.
     Log(String),
+    /// No such text in a line of Nestling's log.
+    LogLacks(&'static str),
     /// A text in the sentence that ends the run.
     Sentence(String),
     /// The console, line by line, as in this file.
@@ -80,6 +87,8 @@ pub(super) enum Expect {
     SameAsBare,
     /// The console of the exercised Linux.
     LinuxExercise,
+    /// The same of the Linux in L1.
+    L2Exercise,
 }
 
 /// Seconds after which a guest hangs: many times what any takes, so that a busy machine fails none.
@@ -108,7 +117,14 @@ impl Case {
 
     /// Whether the expectations can be those of the bare machine.
     pub(super) fn runs_bare(&self) -> bool {
-        self.world == World::Both || matches!(self.kernel, Kernel::Linux(_) | Kernel::Xen(_)) && self.status == 0
+        let is_stock = match self.kernel {
+            Kernel::Linux(_) | Kernel::Xen(_) => self.status == 0,
+            // With several processors Bochs loses L2's RIP now and then, and KVM does not know (ARCHITECTURE.md, "Errors
+            // of the emulator").
+            Kernel::Kvm { .. } => self.spec.cpus == 1,
+            _ => false,
+        };
+        self.world == World::Both || is_stock
     }
 
     /// Whether it runs bare, for each run in order.
@@ -131,7 +147,8 @@ impl Case {
 
 /// All tests, the longest first so that the last minutes have work for every job.
 pub(super) fn all() -> Result<Vec<Case>> {
-    let mut cases = linux::all()?;
+    let mut cases = nested::all()?;
+    cases.extend(linux::all()?);
     cases.extend(twins::all()?);
     cases.extend(multiboot::all()?);
     cases.extend(abuse::all()?);

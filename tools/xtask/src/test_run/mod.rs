@@ -86,7 +86,7 @@ pub(crate) fn command(options: &Options) -> Result<u8> {
 }
 
 fn emulate(cases: &[Case], options: &Options, tally: &Tally) -> Result<()> {
-    setup::ensure(&[Need::BootTools, Need::Bochs, Need::Qemu, Need::LinuxGuest, Need::XenGuest])?;
+    setup::ensure(&[Need::BootTools, Need::Bochs, Need::Qemu, Need::LinuxGuest, Need::XenGuest, Need::GuestQemu])?;
     let built = if options.bare { build::guests()? } else { build::all()? };
     // Another xtask may build or test; the runs' folders are this one's alone.
     let runs = places::output()?.join("runs");
