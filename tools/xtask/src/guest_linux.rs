@@ -1,5 +1,8 @@
 //! Stock Debian Linux as a guest: its initramfs, what its /init does, and what its console must say.
 
+mod elf;
+mod exit_port;
+pub(crate) mod kvm;
 mod memory_test;
 
 use crate::cpio::Archive;

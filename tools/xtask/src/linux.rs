@@ -1,7 +1,11 @@
 //! `linux`: a stock Debian kernel and an initramfs as files, to be given to `run` or to anything else.
 
+use crate::build;
 use crate::console::say;
-use crate::guest_linux;
+use crate::guest_linux::{
+    self,
+    kvm::{self, L2},
+};
 use crate::places;
 use crate::setup::{self, Need, guest_packages};
 use anyhow::Result;
@@ -12,28 +16,44 @@ use std::path::PathBuf;
 #[command(after_help = "Examples:
   cargo xtask linux                       the initramfs that the tests use: exercises the machine and powers off
   cargo xtask linux --init my-init.sh     your own /init: a script for '#!/bin/busybox sh'
+  cargo xtask linux --kvm                 with KVM and QEMU, which run an L2
 
-The command prints the `run` command that boots the files.")]
+The command prints the `run` command that boots the files. With --kvm, words of its --cmdline may be changed:
+  l2=linux               QEMU boots the same Linux, which exercises its machine and powers off
+  l2=small               QEMU boots a small kernel, the guest `hello`
+  kvm_intel.ept=0        any parameter of kvm-intel; enable_apicv=0 is needed on Bochs 3.0 without Nestling")]
 pub(crate) struct Options {
     /// The script that the kernel starts as /init
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", conflicts_with = "kvm")]
     init: Option<PathBuf>,
+    /// A Linux that is a hypervisor: its /init loads KVM and starts QEMU
+    #[arg(long)]
+    kvm: bool,
 }
 
 /// The `linux` command.
 pub(crate) fn command(options: &Options) -> Result<()> {
-    let init = match &options.init {
-        Some(path) => String::from_utf8_lossy(&places::read(path)?).into_owned(),
-        None => guest_linux::INIT_EXERCISE.to_owned(),
-    };
     setup::ensure(&[Need::LinuxGuest])?;
-    let path = places::output()?.join("initramfs.cpio");
-    places::write(&path, guest_linux::initramfs(&init)?)?;
+    let folder = places::output()?;
+    let (initrd, cmdline, memory) = if options.kvm {
+        setup::ensure(&[Need::GuestQemu, Need::RustTarget])?;
+        let built = build::guests()?;
+        let path = folder.join("initramfs-kvm.cpio");
+        kvm::initramfs(&[L2::of_ours("linux", &built)?, L2::of_ours("small", &built)?], &path)?;
+        (path, kvm::cmdline("linux", "kvm_intel.enable_apicv=0"), kvm::MEMORY)
+    } else {
+        let init = match &options.init {
+            Some(path) => String::from_utf8_lossy(&places::read(path)?).into_owned(),
+            None => guest_linux::INIT_EXERCISE.to_owned(),
+        };
+        let path = folder.join("initramfs.cpio");
+        places::write(&path, guest_linux::initramfs(&init)?)?;
+        (path, guest_linux::CMDLINE.to_owned(), 512)
+    };
     say(&format!(
-        "cargo xtask run --kernel {} --initrd {} --cmdline '{}'",
+        "cargo xtask run --kernel {} --initrd {} --cmdline '{cmdline}' --memory {memory}",
         guest_packages::kernel()?.display(),
-        path.display(),
-        guest_linux::CMDLINE
+        initrd.display(),
     ));
     Ok(())
 }

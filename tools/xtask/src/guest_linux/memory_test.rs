@@ -3,10 +3,7 @@
 //! The tools of busybox that could do it take an instruction or ten for each byte, which is minutes on an emulator. This
 //! takes half an instruction for each byte, and needs no C library.
 
-/// Where it is loaded.
-const ADDRESS: u64 = 0x40_0000;
-/// The ELF header and one program header.
-const HEADERS: u16 = 64 + 56;
+use super::elf;
 
 /// Exits with 0 if all words came back, with 1 at the first that did not, by a signal if there is no such memory.
 const CODE: &[&[u8]] = &[
@@ -42,40 +39,7 @@ const CODE: &[&[u8]] = &[
     &[0x0f, 0x05],                                                 // syscall
 ];
 
-/// An ELF file of it: System V ABI, "ELF Header" and "Program Header".
+/// The file.
 pub(super) fn program() -> Vec<u8> {
-    let code = CODE.concat();
-    let size = u64::from(HEADERS) + code.len() as u64;
-    let half = |value: u16| value.to_le_bytes().to_vec();
-    let word = |value: u32| value.to_le_bytes().to_vec();
-    let long = |value: u64| value.to_le_bytes().to_vec();
-    [
-        // 64 bits, little-endian, version 1, System V; executable, x86-64.
-        b"\x7fELF\x02\x01\x01\0\0\0\0\0\0\0\0\0".to_vec(),
-        half(2),
-        half(62),
-        word(1),
-        long(ADDRESS + u64::from(HEADERS)),
-        // Program headers behind this one, no section headers.
-        long(64),
-        long(0),
-        word(0),
-        half(64),
-        half(56),
-        half(1),
-        half(0),
-        half(0),
-        half(0),
-        // Loaded whole, to be read and executed.
-        word(1),
-        word(5),
-        long(0),
-        long(ADDRESS),
-        long(ADDRESS),
-        long(size),
-        long(size),
-        long(4096),
-        code,
-    ]
-    .concat()
+    elf::executable(CODE)
 }

@@ -18,12 +18,12 @@ pub(crate) const fn linux() -> Component {
 }
 
 /// `root/`: QEMU, its firmware and every library that the packages bring.
-pub(crate) const fn peer() -> Component {
+pub(crate) const fn qemu() -> Component {
     Component {
         name: "qemu-guest",
-        what: "fetching Debian's QEMU for the KVM guest",
+        what: "fetching Debian's QEMU, for guests that are hypervisors",
         recipe: "qemu recipe 1",
-        make: make_peer,
+        make: make_qemu,
     }
 }
 
@@ -99,7 +99,7 @@ fn make_xen(dir: &Path) -> Result<Vec<String>> {
     Ok(debian::origin(&debs))
 }
 
-fn make_peer(dir: &Path) -> Result<Vec<String>> {
+fn make_qemu(dir: &Path) -> Result<Vec<String>> {
     let packages = Packages::open(dir)?;
     let names: Vec<String> = packages
         .closure(&["qemu-system-x86", "seabios"])?

@@ -34,7 +34,7 @@ pub(crate) fn missing(need: Need) -> Vec<HostPackage> {
     let wanted: &[HostPackage] = match need {
         Need::BootTools => &BOOT_TOOLS,
         Need::Qemu => &QEMU,
-        Need::LinuxGuest | Need::KvmPeer => &GUESTS,
+        Need::LinuxGuest | Need::GuestQemu => &GUESTS,
         Need::RustTarget | Need::Bochs | Need::XenGuest => &[],
     };
     wanted.iter().copied().filter(|package| !package.is_installed()).collect()

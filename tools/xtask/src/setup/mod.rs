@@ -21,15 +21,10 @@ use anyhow::Result;
 #[derive(clap::Args)]
 #[command(after_help = "Examples:
   cargo xtask setup                 everything that run, test, bench and image need
-  cargo xtask setup --peer kvm      also QEMU for the guest that `bench --peer kvm` measures against
   NESTLING_CACHE=/big/disk cargo xtask setup
 
 The cache folder is $NESTLING_CACHE, or ~/.cache/nestling; it can be removed at any time.")]
-pub(crate) struct Options {
-    /// Also fetch what comparing with this hypervisor needs
-    #[arg(long, value_parser = ["kvm"])]
-    peer: Option<String>,
-}
+pub(crate) struct Options {}
 
 /// Something a command needs.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -47,16 +42,15 @@ pub(crate) enum Need {
     /// Debian's Xen, a multiboot1 kernel.
     XenGuest,
     /// QEMU with its libraries, to run inside the Linux guest.
-    KvmPeer,
+    GuestQemu,
 }
 
+const ALL: [Need; 7] =
+    [Need::RustTarget, Need::BootTools, Need::Bochs, Need::Qemu, Need::LinuxGuest, Need::XenGuest, Need::GuestQemu];
+
 /// The `setup` command.
-pub(crate) fn command(options: &Options) -> Result<()> {
-    let mut needs = vec![Need::RustTarget, Need::BootTools, Need::Bochs, Need::Qemu, Need::LinuxGuest, Need::XenGuest];
-    if options.peer.is_some() {
-        needs.push(Need::KvmPeer);
-    }
-    if !ensure(&needs)? {
+pub(crate) fn command(_: &Options) -> Result<()> {
+    if !ensure(&ALL)? {
         say(&format!("everything is set up already (cache: {})", places::cache()?.display()));
     }
     Ok(())
@@ -79,7 +73,7 @@ pub(crate) fn ensure(needs: &[Need]) -> Result<bool> {
             Need::Bochs => bochs::component().provide()?,
             Need::LinuxGuest => guest_packages::linux().provide()?,
             Need::XenGuest => guest_packages::xen().provide()?,
-            Need::KvmPeer => guest_packages::peer().provide()?,
+            Need::GuestQemu => guest_packages::qemu().provide()?,
         }
     }
     Ok(true)
@@ -93,6 +87,6 @@ fn present(need: Need) -> bool {
             Need::Bochs => bochs::component().is_present(),
             Need::LinuxGuest => guest_packages::linux().is_present(),
             Need::XenGuest => guest_packages::xen().is_present(),
-            Need::KvmPeer => guest_packages::peer().is_present(),
+            Need::GuestQemu => guest_packages::qemu().is_present(),
         }
 }

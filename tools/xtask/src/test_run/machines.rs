@@ -6,7 +6,10 @@ use crate::build::Built;
 use crate::console::say;
 use crate::defmt_log::Line;
 use crate::emulator::{Listener, Outcome};
-use crate::guest_linux;
+use crate::guest_linux::{
+    self,
+    kvm::{self, L2},
+};
 use crate::places;
 use crate::setup::guest_packages;
 use crate::spec::Spec;
@@ -82,7 +85,7 @@ fn prepare(case: &Case, bare: bool, built: &Built, dir: &Path) -> Result<Spec> {
             std::fs::copy(built.guest(name), &path)?;
             Some(path)
         }
-        Kernel::Linux(_) => Some(guest_packages::kernel()?),
+        Kernel::Linux(_) | Kernel::Kvm { .. } => Some(guest_packages::kernel()?),
         Kernel::Xen(_) => Some(guest_packages::xen().folder()?.join("xen")),
         Kernel::Made(make) => {
             let path = dir.join("kernel");
@@ -100,6 +103,13 @@ fn prepare(case: &Case, bare: bool, built: &Built, dir: &Path) -> Result<Spec> {
         places::write(&path, guest_linux::initramfs(init)?)?;
         spec.initrd = Some(path);
         spec.cmdline = guest_linux::CMDLINE.to_owned();
+    }
+    if let Kernel::Kvm { l2, parameters } = case.kernel {
+        let path = dir.join("initramfs.cpio");
+        kvm::initramfs(&[L2::of_ours(l2, built)?], &path)?;
+        spec.initrd = Some(path);
+        spec.cmdline = kvm::cmdline(l2, parameters);
+        spec.memory = kvm::MEMORY;
     }
     if let Kernel::Xen(init) = &case.kernel {
         let initramfs = dir.join("initramfs.cpio");
@@ -129,6 +139,8 @@ fn judge(case: &Case, run: &Run) -> Verdict {
             Expect::Console(text) if !run.console.contains(text.as_str()) => {
                 return Err(format!("the guest's console lacks {text:?}"));
             }
+            Expect::ConsoleLacks(text) => lacks("the guest's console", run.console.lines(), text)?,
+            Expect::LogLacks(text) => lacks("Nestling's log", run.log.iter().map(String::as_str), text)?,
             Expect::Log(text)
                 if !run.log.iter().any(|line| line.contains(text.as_str())) && !run.outcome.reason.contains(text) =>
             {
@@ -143,10 +155,16 @@ fn judge(case: &Case, run: &Run) -> Verdict {
                 same_lines(&text(&expected), &run.console)?;
             }
             Expect::LinuxExercise => guest_linux::check_exercise(&run.console, case.spec.cpus)?,
+            Expect::L2Exercise => guest_linux::check_exercise(&run.console, kvm::CPUS)?,
             Expect::Console(_) | Expect::Log(_) | Expect::Sentence(_) | Expect::SameAsBare => {}
         }
     }
     Ok(())
+}
+
+/// The line that should not be there says more than that there is one.
+fn lacks<'a>(what: &str, mut lines: impl Iterator<Item = &'a str>, text: &str) -> Verdict {
+    lines.find(|line| line.contains(text)).map_or(Ok(()), |line| Err(format!("{what} has the line {line:?}")))
 }
 
 /// Line by line: the first line that differs says more than that something does.

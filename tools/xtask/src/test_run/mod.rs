@@ -109,7 +109,7 @@ fn run(host: &[Step], cases: &[Case], bare: bool, list: bool, jobs: u16) -> Resu
 }
 
 fn emulate(cases: &[Case], bare: bool, jobs: u16, tally: &Tally) -> Result<()> {
-    setup::ensure(&[Need::BootTools, Need::Bochs, Need::Qemu, Need::LinuxGuest, Need::XenGuest])?;
+    setup::ensure(&[Need::BootTools, Need::Bochs, Need::Qemu, Need::LinuxGuest, Need::XenGuest, Need::GuestQemu])?;
     let built = if bare { build::guests()? } else { build::all()? };
     // Another xtask may build or test; the runs' folders are this one's alone.
     let runs = places::output()?.join("runs");

@@ -1,0 +1,44 @@
+//! Guests that are hypervisors themselves.
+
+use super::{Case, Expect, Kernel};
+use crate::board;
+use anyhow::Result;
+
+/// The time that the project's promise allows.
+const SECONDS: u64 = 1200;
+
+/// What Nestling's log says when it refuses an entry of L1, in the line that tells the rule.
+const ENTRY_FAILED: &str = "entry of L1 failed";
+
+/// Stock Debian Linux with KVM and QEMU as L1: each L2 comes up and ends, and nobody had anything to complain about.
+pub(super) fn all() -> Result<Vec<Case>> {
+    let mut cases = Vec::new();
+    for (name, l2, parameters, cpus) in [
+        // Without APICv of L2, as in the comparison: on Bochs 3.0 itself KVM's entries fail with it.
+        ("kvm-linux-in-l1-ept", "linux", "kvm_intel.enable_apicv=0", 1),
+        ("kvm-linux-in-l1-ept-2-vcpu", "linux", "kvm_intel.enable_apicv=0", 2),
+        ("kvm-linux-in-l1-no-ept", "linux", "kvm_intel.ept=0 kvm_intel.enable_apicv=0", 1),
+        ("kvm-small-in-l1-ept", "small", "kvm_intel.enable_apicv=0", 1),
+        ("kvm-small-in-l1-no-ept", "small", "kvm_intel.ept=0 kvm_intel.enable_apicv=0", 1),
+    ] {
+        let mut case = Case::new(name, board::DEFAULT, Kernel::Kvm { l2, parameters }, SECONDS)?;
+        case.spec.cpus = cpus;
+        let ept = if parameters.contains("ept=0") { "N" } else { "Y" };
+        case.expect.push(Expect::Console(format!("L1: user space reached on {cpus} processors")));
+        case.expect.push(Expect::Console(format!("L1: kvm-intel has ept={ept}")));
+        if l2 == "linux" {
+            case.expect.push(Expect::L2Exercise);
+            case.expect.push(Expect::Console("L1: QEMU's status is 0".to_owned()));
+        } else {
+            // The code that L2 wrote comes out of the emulator as the status of L1.
+            case.status = 21;
+            case.expect.push(Expect::Console("hello from a multiboot guest in 64-bit mode".to_owned()));
+        }
+        case.expect.push(Expect::Console("L1: done".to_owned()));
+        case.expect.extend(["L1: QEMU says", "L1: warning of the kernel"].map(Expect::ConsoleLacks));
+        case.expect.push(Expect::LogLacks(ENTRY_FAILED));
+        case.is_long = name != "kvm-linux-in-l1-ept" && name != "kvm-small-in-l1-no-ept";
+        cases.push(case);
+    }
+    Ok(cases)
+}
