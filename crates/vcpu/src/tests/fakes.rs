@@ -67,13 +67,50 @@ impl FakeCpu {
     }
 }
 
-impl Cpu for FakeCpu {
+impl nested::Processor for FakeCpu {
     type Vmcs = FakeVmcs;
+    type Tables = NoTables;
 
     fn vmcs(&mut self) -> &mut FakeVmcs {
         &mut self.vmcs
     }
 
+    fn make_current(&mut self, _: nested::Which) {
+        unreachable!("these tests' L1 has no VMX");
+    }
+
+    fn tsc(&self) -> u64 {
+        self.tsc
+    }
+
+    fn flush_l1(&mut self) {}
+    fn flush_l2(&mut self) {}
+    fn flush_l2_address(&mut self, _: u64) {}
+
+    fn ept02(&mut self) -> &mut ept::Shadows<NoTables> {
+        unreachable!("these tests' L1 has no VMX");
+    }
+
+    fn flush_ept(&mut self, _: u64) {}
+}
+
+/// No memory for tables of an L2.
+pub(super) struct NoTables;
+
+impl ept::Frames for NoTables {
+    fn allocate(&mut self) -> Option<arch::HostPhys> {
+        None
+    }
+
+    fn read(&self, _: arch::HostPhys, _: usize) -> u64 {
+        0
+    }
+
+    fn write(&mut self, _: arch::HostPhys, _: usize, _: u64) {}
+    fn free(&mut self, _: arch::HostPhys) {}
+}
+
+impl Cpu for FakeCpu {
     fn enter(&mut self, regs: &mut GuestRegs, launched: bool) -> Result<(), EntryRefused> {
         assert_eq!(launched, !self.entries.is_empty(), "VMLAUNCH first, VMRESUME after");
         self.assert_can_enter();
@@ -96,8 +133,12 @@ impl Cpu for FakeCpu {
         Ok(())
     }
 
-    fn tsc(&self) -> u64 {
-        self.tsc
+    fn guest_msr(&self, _: Msr) -> Option<u64> {
+        None
+    }
+
+    fn set_guest_msr(&mut self, _: Msr, _: u64) -> bool {
+        false
     }
 
     fn machine_msr(&self, _: Msr) -> Option<u64> {
@@ -161,6 +202,12 @@ impl FakeMemory {
         let start = usize::try_from(at.get()).map_err(|_| OutsideMemory)?;
         let end = start.checked_add(length).filter(|&end| end <= self.0.borrow().len()).ok_or(OutsideMemory)?;
         Ok(start..end)
+    }
+}
+
+impl ept::Backing for FakeMemory {
+    fn backing(&self, _: GuestPhys) -> Option<ept::Backed> {
+        None
     }
 }
 
@@ -294,10 +341,10 @@ impl Bench {
             nmis: 0,
         };
         let frequencies = Frequencies { tsc_hz: 100_000_000, bus_hz: 100_000_000 };
-        let mut vcpu =
-            Vcpu::new(cpuid, &machine, &controls, Identity { index, cpus: 2, frequencies, repairs_lost_rip: true });
+        let identity = Identity { index, cpus: 2, frequencies, has_vmx: false, repairs_lost_rip: true };
+        let mut vcpu = Vcpu::new(cpuid, &machine, &controls, identity);
         let page = arch::HostPhys(0x1000);
-        let pages = Pages { eptp: 0x201e, msr_bitmap: page, io_bitmap_a: page, io_bitmap_b: page, vpid: 1 };
+        let pages = Pages { eptp: 0x201e, msr_bitmap: page, io_bitmap_a: page, io_bitmap_b: page, shadowing: None, vpid: 1 };
         vcpu.write_vmcs(&mut cpu, &controls, &pages);
         if index == 0 {
             let flat = |selector, rights| Segment { selector, base: 0, limit: u32::MAX, rights: AccessRights(rights) };
