@@ -178,7 +178,7 @@ impl Machine {
         let at = L2Phys(page(n) + 0x128);
         let flags = eptp12 & 0x40 != 0;
         let needs = match access.needs {
-            _ if access.to_paging_structure && flags => Permissions::READ | Permissions::WRITE,
+            needs if access.to_paging_structure && flags => needs | Permissions::READ | Permissions::WRITE,
             needs => needs,
         };
         let selected = self.shadows.select(&ept12);
