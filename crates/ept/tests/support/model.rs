@@ -164,6 +164,12 @@ impl Machine {
         self.remember();
     }
 
+    /// L1 has got a violation for this page, after which the machine holds nothing of it that the tables do not say now.
+    fn violated(&mut self, context: usize, n: u64) {
+        self.allowed[context].remove(&n);
+        self.remember();
+    }
+
     /// Whether the context may have had `page` so.
     fn was_allowed(&self, context: usize, n: u64, page: &Page) -> bool {
         self.allowed[context][&n].iter().any(|may| {
@@ -195,12 +201,16 @@ impl Machine {
         let resolved = self.shadows.resolve(&ept12, &self.l1, &self.l1, Some(&self.log), at, access);
         self.remember();
         match (says, resolved) {
-            (Says::NotPresent, Err(Denied::Violation(v))) => assert!(v.needed == needs && v.permitted.is_empty()),
+            (Says::NotPresent, Err(Denied::Violation(v))) => {
+                assert!(v.needed == needs && v.permitted.is_empty());
+                self.violated(context, n);
+            }
             (Says::Broken, Err(Denied::Misconfiguration)) => {}
             (Says::Page { permissions, .. }, Err(Denied::Violation(v))) => {
                 assert!(!permissions.contains(needs) && v.needed == needs);
                 let counted = if self.rules.mode_based_execute { Permissions::ALL } else { !Permissions::EXECUTE_USER };
                 assert_eq!(v.permitted, permissions & counted);
+                self.violated(context, n);
             }
             (Says::Page { permissions, dirty, unmarked, .. }, Err(Denied::LogFull)) => {
                 assert!(index > 511 && permissions.contains(needs));
