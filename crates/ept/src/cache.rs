@@ -79,14 +79,16 @@ impl<F: Frames> Shadows<F> {
     /// The EPT02 for `ept12`: the one there is, or an empty one. Call it before each entry of L2 for which the EPTP
     /// may be another one or L1 may have executed INVEPT.
     pub fn select(&mut self, ept12: &Ept12) -> Selected {
-        let shadow = self.latest(ept12);
+        self.bring_to_front(ept12);
+        let shadow = &mut self.roots[0].shadow;
         Selected { eptp: eptp(shadow.root(), ept12.has_flags()), flush: shadow.take_stale() }
     }
 
-    /// Finds out what an EPT violation means that L2 met at `at` while running with the EPT02 for `ept12`.
+    /// Finds out what an EPT violation means that L2 met at `at` while running with the EPT02 for `ept12`. Where L1's
+    /// tables allow the access, EPT02 does too from now on.
     ///
     /// # Errors
-    /// The VM exit that L1 must get.
+    /// The VM exit that L1 must get. [`select`](Self::select) before the next entry of L2.
     pub fn resolve(
         &mut self,
         ept12: &Ept12,
@@ -96,13 +98,27 @@ impl<F: Frames> Shadows<F> {
         at: L2Phys,
         access: Access,
     ) -> Result<Resolved, Denied> {
-        let found = ept12.translate(memory, log, at, access)?;
+        let found = match ept12.translate(memory, log, at, access) {
+            Ok(found) => found,
+            Err(denied) => {
+                if matches!(denied, Denied::Violation(_)) {
+                    self.forget(ept12, at, true);
+                }
+                return Err(denied);
+            }
+        };
         let backed = backing.backing(found.address).filter(|b| b.permissions.without_modes().contains(found.needed));
         let Some(backed) = backed else {
             return Ok(Resolved::Device(found.address));
         };
         self.map(ept12, at, &found, backed);
         Ok(Resolved::Mapped { flush: self.roots[0].shadow.take_stale() })
+    }
+
+    /// L1 gets an EPT violation for `at` that L0 has met in working for L2; [`resolve`](Self::resolve) itself does this for
+    /// those of the processor.
+    pub fn violated(&mut self, ept12: &Ept12, at: L2Phys) {
+        self.forget(ept12, at, false);
     }
 
     /// INVEPT of a single context, by L1: drops what was made from the tables of `eptp12`.
@@ -119,6 +135,13 @@ impl<F: Frames> Shadows<F> {
         }
     }
 
+    /// L1 gets an EPT violation for `at`. On the machine nothing is cached of that address afterwards, and L1 may count on
+    /// it when it changes the entry without INVEPT (SDM 3C, 29.4.3.1 "Operations that Invalidate Cached Mappings").
+    fn forget(&mut self, ept12: &Ept12, at: L2Phys, by_processor: bool) {
+        self.bring_to_front(ept12);
+        self.roots[0].shadow.forget(&mut self.frames, at, by_processor);
+    }
+
     /// Maps the page around `at` by the smaller of L1's page and what the machine has in one piece. Afterwards the EPT02
     /// for `ept12` is the first.
     fn map(&mut self, ept12: &Ept12, at: L2Phys, found: &Translation, backed: Backed) {
@@ -126,7 +149,7 @@ impl<F: Frames> Shadows<F> {
         let permissions = found.permissions & backed.permissions.without_modes();
         let host = backed.host.get() & !(size.bytes() - 1);
         let leaf = Entry::leaf(host, size, permissions, found.memory_type).with_pat_of(found.entry);
-        let _: &mut Shadow = self.latest(ept12);
+        self.bring_to_front(ept12);
         // Frames ran out: the tables that were not used for longest go, in the end this one's own.
         for oldest in (0..ROOTS).rev() {
             if self.roots[0].shadow.insert(&mut self.frames, at, size, leaf).is_ok() {
@@ -139,14 +162,13 @@ impl<F: Frames> Shadows<F> {
     }
 
     /// Makes the EPT02 for `ept12` the first, in place of the last if there is none.
-    fn latest(&mut self, ept12: &Ept12) -> &mut Shadow {
+    fn bring_to_front(&mut self, ept12: &Ept12) {
         let found = self.roots.iter().position(|root| root.ept12.as_ref() == Some(ept12));
         self.roots[..=found.unwrap_or(ROOTS - 1)].rotate_right(1);
-        let first = &mut self.roots[0];
         if found.is_none() {
+            let first = &mut self.roots[0];
             first.shadow.clear(&mut self.frames);
             first.ept12 = Some(*ept12);
         }
-        &mut first.shadow
     }
 }

@@ -78,6 +78,25 @@ impl Shadow {
         Ok(())
     }
 
+    /// Drops the entry that maps `at`, if there is one. `by_processor`: the processor has met a violation there, so that it
+    /// caches nothing of this address any more; of the rest of a large page it may.
+    pub(crate) fn forget(&mut self, frames: &mut impl Frames, at: L2Phys, by_processor: bool) {
+        let mut table = self.root;
+        for level in (1..=LEVELS).rev() {
+            let index = index(at.get(), level);
+            let entry = Entry(frames.read(table, index));
+            if entry == Entry::ABSENT {
+                return;
+            }
+            if entry.is_leaf(level) {
+                frames.write(table, index, Entry::ABSENT.0);
+                self.stale |= level > 1 || !by_processor;
+                return;
+            }
+            table = HostPhys(entry.address());
+        }
+    }
+
     /// Drops all entries, and gives back all frames but the root's.
     pub(crate) fn clear(&mut self, frames: &mut impl Frames) {
         if !core::mem::take(&mut self.filled) {

@@ -146,6 +146,38 @@ fn permissions_that_change() {
     assert_eq!(vm.found(0), None);
 }
 
+/// L1 gets a violation for a write, copies the page, and makes the copy writable. It needs no INVEPT: the violation has
+/// dropped what was cached. So L2 reads the copy, be that the first thing that it does.
+#[test]
+fn copy_on_write() {
+    for (entry_at, old, new, size) in [
+        (0x1000, 0x9035, 0xa037, PageSize::Size4K),
+        (0x2000, 4 * MIB + 0xb5, 6 * MIB + 0xb7, PageSize::Size2M),
+        (0x3000, 4 * GIB + 0xb5, 5 * GIB + 0xb7, PageSize::Size1G),
+    ] {
+        let mut vm = Vm::new(false);
+        vm.select();
+        vm.l1.set_word(entry_at, old);
+        assert_eq!(vm.resolve(0x123, Access::READ), MAPPED);
+        assert_eq!(vm.found(0x123).unwrap().1, size);
+        assert!(matches!(vm.resolve(0x456, Access::WRITE), Err(Denied::Violation(_))));
+        vm.l1.set_word(entry_at, new);
+        // Other parts of a large page may be cached.
+        assert_eq!(vm.shadows.select(&vm.ept12).flush, size != PageSize::Size4K);
+        assert_eq!(vm.found(0x123), None);
+    }
+    // The same where L0 found the violation.
+    let mut vm = Vm::new(false);
+    vm.select();
+    vm.l1.set_word(0x1000, 0x9035);
+    assert_eq!(vm.resolve(0, Access::READ), MAPPED);
+    vm.shadows.violated(&vm.ept12, L2Phys(0x5000));
+    assert!(vm.found(0).is_some(), "another page");
+    vm.shadows.violated(&vm.ept12, L2Phys(0x123));
+    assert!(vm.shadows.select(&vm.ept12).flush, "the processor has met no violation");
+    assert!(vm.found(0).is_none());
+}
+
 /// L1 breaks a large page up, and makes it one again: each time the processor's translations go, and the page table's
 /// frame comes back.
 #[test]
