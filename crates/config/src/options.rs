@@ -191,9 +191,10 @@ mod tests {
     /// Each option, the image's name before them as QEMU and multiboot1 loaders put it, and the last word winning.
     #[test]
     fn options() {
-        let parsed =
-            ImageOptions::parse("out/nestling.elf console=none log=com1 end=halt selftest=entry pcpus=3 vmcs-shadowing=off end=bochs")
-                .unwrap();
+        let parsed = ImageOptions::parse(
+            "out/nestling.elf console=none log=com1 end=halt selftest=entry pcpus=3 vmcs-shadowing=off end=bochs",
+        )
+        .unwrap();
         let expected = ImageOptions {
             console: None,
             log: Some(SerialPort::Com1),

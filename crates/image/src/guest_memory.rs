@@ -64,14 +64,16 @@ impl GuestRam {
 impl Backing for GuestRam {
     fn backing(&self, at: GuestPhys) -> Option<Backed> {
         let (piece, host) = self.find(at.get()).ok()?;
-        let (guest, length) = self.pieces.iter().find(|p| core::ptr::eq(&raw const p.host, piece)).map(|p| (p.guest, piece.length()))?;
+        let (guest, length) =
+            self.pieces.iter().find(|p| core::ptr::eq(&raw const p.host, piece)).map(|p| (p.guest, piece.length()))?;
         let fits = |size: PageSize| {
             let bytes = size.bytes();
             let first = at.get() & !(bytes - 1);
             let aligned = (piece.base().get().wrapping_sub(guest)).is_multiple_of(bytes);
             aligned && first >= guest && first + bytes <= guest + length
         };
-        let size = [PageSize::Size1G, PageSize::Size2M].into_iter().find(|&size| fits(size)).unwrap_or(PageSize::Size4K);
+        let size =
+            [PageSize::Size1G, PageSize::Size2M].into_iter().find(|&size| fits(size)).unwrap_or(PageSize::Size4K);
         Some(Backed { host: piece.base().add(host), size, permissions: Permissions::ALL })
     }
 }

@@ -15,8 +15,8 @@ use vmcs::{Access as _, fields};
 
 use crate::cpu::{Own, Processor};
 use crate::guest::leak_one;
-use crate::tables::TableFrames;
 use crate::guest::{Guest, Sentence, leak, sentence};
+use crate::tables::TableFrames;
 use crate::vm::MAX_VCPUS;
 use crate::world::Place;
 use crate::{console, dump, failed_entry};
@@ -259,7 +259,8 @@ const L2_VPIDS: u16 = 0x100;
 
 /// Makes what the vCPU needs to run guests of L1: vmcs02, a shadow VMCS where the processor has them, tables for L2's memory.
 fn give_vmx(guest: &Guest, vcpu: &mut Vcpu, own: &mut Own, pages: &vcpu::Pages) -> Result<(), Sentence> {
-    let no_memory = || sentence(format_args!("there is no memory left for a guest's guest: give the machine more memory"));
+    let no_memory =
+        || sentence(format_args!("there is no memory left for a guest's guest: give the machine more memory"));
     let region = |revision: u32| {
         let region = FRAMES.lock().zeroed_frame().ok_or_else(no_memory)?;
         // SAFETY: the frame was just allocated for this and is nobody else's.
@@ -282,12 +283,8 @@ fn give_vmx(guest: &Guest, vcpu: &mut Vcpu, own: &mut Own, pages: &vcpu::Pages) 
         // SAFETY: the frame was free RAM that the direct map shows; this is the only reference to it.
         Ok::<_, Sentence>(nested::Page { words: unsafe { &mut *hw::physmem::pointer(frame) }, at: frame })
     };
-    let nested_pages = nested::Pages::new(
-        page()?,
-        guest.msr_bitmap_words,
-        page()?,
-        guest.shadowing.is_some().then_some(own.shadow),
-    );
+    let nested_pages =
+        nested::Pages::new(page()?, guest.msr_bitmap_words, page()?, guest.shadowing.is_some().then_some(own.shadow));
     let base = vcpu.nested_base(&guest.controls, pages, own.vpid02, guest.shadowing.is_some());
     let nested = leak_one(nested::Nested::new(&guest.machine, base, nested_pages))?;
     vcpu.give_vmx(nested);

@@ -96,7 +96,9 @@ fn entry_of_l1_failed(failure: &EntryFailure) {
         }
     }
     let Some(rule) = failure.rule else {
-        defmt::warn!("  the qualification is the position, from 1, of the entry in the VM-entry MSR-load list that cannot be loaded");
+        defmt::warn!(
+            "  the qualification is the position, from 1, of the entry in the VM-entry MSR-load list that cannot be loaded"
+        );
         return;
     };
     defmt::warn!("  broken rule: {}", rule);

@@ -27,8 +27,9 @@ pub(crate) fn boot_processor(machine: &Machine) -> ! {
     let [description, ..] = config.vms.as_slice() else {
         refuse(format_args!("the configuration describes no virtual machine: give it a [[vm]] section"))
     };
-    let guest = guest::make(description, machine.capabilities, machine.vmcs_shadowing, |name| module(&machine.boot, name))
-        .unwrap_or_else(|sentence| refuse(format_args!("{sentence}")));
+    let guest =
+        guest::make(description, machine.capabilities, machine.vmcs_shadowing, |name| module(&machine.boot, name))
+            .unwrap_or_else(|sentence| refuse(format_args!("{sentence}")));
     defmt::info!(
         "{=str}: {=u32} MiB, {=u32} processors; L0 keeps {=u64} bytes for each, and {=u64} bytes of EPT",
         description.name.as_str(),

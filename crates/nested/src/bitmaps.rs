@@ -55,7 +55,13 @@ impl Nested {
         let delivery = secondary.contains(SecondaryBased::VIRTUAL_INTERRUPT_DELIVERY);
         for offset in 0..4 {
             let first = offset == 0;
-            let reads = if all_reads { u64::MAX } else if first { TPR } else { 0 };
+            let reads = if all_reads {
+                u64::MAX
+            } else if first {
+                TPR
+            } else {
+                0
+            };
             let writes = match (first, delivery) {
                 (true, true) => TPR | EOI | SELF_IPI,
                 (true, false) => TPR,

@@ -124,7 +124,11 @@ impl CapabilityMsrs {
         msrs.set(Msr::VMX_ENTRY_CTLS, entry);
         msrs.set(Msr::VMX_TRUE_ENTRY_CTLS, entry & !DEBUG_CONTROLS);
 
-        let secondary = SECONDARY & machine.secondary.allowed1;
+        let mut secondary = SECONDARY & machine.secondary.allowed1;
+        if !machine.ept_vpid.contains(EptVpid::ADVANCED_VIOLATION_INFORMATION) {
+            // A violation of a fetch would not tell which of the two permissions was missing.
+            secondary.remove(SecondaryBased::MODE_BASED_EXECUTE_CONTROL_FOR_EPT);
+        }
         msrs.set(Msr::VMX_PROCBASED_CTLS2, low(secondary.bits()) << 32);
         if secondary.intersects(SecondaryBased::ENABLE_EPT | SecondaryBased::ENABLE_VPID) {
             msrs.set(Msr::VMX_EPT_VPID_CAP, (EPT_VPID & machine.ept_vpid).bits());

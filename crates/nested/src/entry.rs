@@ -285,12 +285,15 @@ impl Nested {
         }
         if self.loads_pdptes_from_memory() {
             let table = GuestPhys(self.vmcs12.read(GUEST_CR3) & 0xffff_ffe0);
-            for (pdpte, offset) in [GUEST_PDPTE0, GUEST_PDPTE1, GUEST_PDPTE2, GUEST_PDPTE3].into_iter().zip([0, 8, 16, 24])
+            for (pdpte, offset) in
+                [GUEST_PDPTE0, GUEST_PDPTE1, GUEST_PDPTE2, GUEST_PDPTE3].into_iter().zip([0, 8, 16, 24])
             {
                 vmcs02.write(pdpte, memory.read_u64(table.add(offset)).unwrap_or(u64::MAX));
             }
         }
-        if PrimaryBased::from_bits_retain(self.vmcs12.read(CPU_BASED_VM_EXEC_CONTROL)).contains(PrimaryBased::USE_MSR_BITMAPS) {
+        if PrimaryBased::from_bits_retain(self.vmcs12.read(CPU_BASED_VM_EXEC_CONTROL))
+            .contains(PrimaryBased::USE_MSR_BITMAPS)
+        {
             self.merge_msr_bitmap(vmcs02, memory);
         }
     }

@@ -81,7 +81,8 @@ impl Nested {
     /// L1's page-modification log, if vmcs12 enables it.
     pub fn modification_log(&self) -> Option<ModificationLog> {
         let enabled = self.secondary12().contains(SecondaryBased::ENABLE_PML);
-        enabled.then(|| ModificationLog::new(GuestPhys(self.vmcs12.read(PML_ADDRESS)), self.vmcs12.read(GUEST_PML_INDEX)))
+        enabled
+            .then(|| ModificationLog::new(GuestPhys(self.vmcs12.read(PML_ADDRESS)), self.vmcs12.read(GUEST_PML_INDEX)))
     }
 
     /// What was logged counts.
@@ -115,6 +116,7 @@ impl Nested {
             }
             Ok(Resolved::Device(address)) => EptOutcome::Device(address),
             Err(denied) => {
+                self.selects_ept = true;
                 EptOutcome::Exit(self.denied(&Vmcs02::assume(cpu.vmcs()), denied, at, violation.qualification.bits()))
             }
         }
@@ -122,9 +124,13 @@ impl Nested {
 
     /// The exit that L1 gets because its tables do not allow an access of L2 to `at`. `machine` is the qualification of the
     /// exit that L0 got, whose bits from 7 on describe the access.
-    pub fn denied(&self, vmcs02: &impl Access, denied: Denied, at: L2Phys, machine: u64) -> Synthesized {
+    fn denied(&self, vmcs02: &impl Access, denied: Denied, at: L2Phys, machine: u64) -> Synthesized {
         let (reason, qualification) = match denied {
-            Denied::Violation(violation) => (ExitReason::EPT_VIOLATION, violation.qualification() | machine & !0x7f),
+            // The machine says what the access was, L1's tables what they permit.
+            Denied::Violation(violation) => {
+                const PERMITTED: u64 = 0x78;
+                (ExitReason::EPT_VIOLATION, violation.qualification() & PERMITTED | machine & !PERMITTED)
+            }
             Denied::Misconfiguration => (ExitReason::EPT_MISCONFIGURATION, 0),
             Denied::LogFull => (ExitReason::PML_FULL, machine & EptQualification::NMI_UNBLOCKING.bits()),
         };
@@ -135,6 +141,15 @@ impl Nested {
             guest_physical: (denied != Denied::LogFull).then_some(at.get()),
             ..Synthesized::default()
         }
+    }
+
+    /// L0 found, while it did something for L2, that L1's tables do not allow an access to `at`.
+    pub fn denied_to_l0<P: Processor>(&mut self, cpu: &mut P, denied: Denied, at: L2Phys, machine: u64) -> Synthesized {
+        if let (Denied::Violation(_), Some(ept12)) = (denied, &self.ept12) {
+            cpu.ept02().violated(ept12, at);
+            self.selects_ept = true;
+        }
+        self.denied(&Vmcs02::assume(cpu.vmcs()), denied, at, machine)
     }
 
     fn access<P: Processor>(&self, cpu: &mut P, qualification: EptQualification) -> EptAccess {

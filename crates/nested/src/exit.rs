@@ -236,7 +236,8 @@ impl Nested {
         }
         let exit = ExitControls::from_bits_retain(self.vmcs12.read(VM_EXIT_CONTROLS));
         if !exit.contains(ExitControls::HOST_ADDRESS_SPACE_SIZE) {
-            self.load_host_pdptes(&mut Vmcs01::assume(cpu.vmcs()), memory).map_err(|abort| self.abort(memory, abort))?;
+            self.load_host_pdptes(&mut Vmcs01::assume(cpu.vmcs()), memory)
+                .map_err(|abort| self.abort(memory, abort))?;
         }
         let count = self.vmcs12.read(VM_EXIT_MSR_LOAD_COUNT);
         if count != 0 {

@@ -73,12 +73,8 @@ pub(crate) struct FieldUses {
 }
 
 /// Guest state that is read from vmcs02 at every exit to L1, since L1 looks at it nearly always.
-pub(crate) const HOT: [Encoding; 4] = [
-    GUEST_RIP.encoding(),
-    GUEST_RSP.encoding(),
-    GUEST_RFLAGS.encoding(),
-    GUEST_INTERRUPTIBILITY_INFO.encoding(),
-];
+pub(crate) const HOT: [Encoding; 4] =
+    [GUEST_RIP.encoding(), GUEST_RSP.encoding(), GUEST_RFLAGS.encoding(), GUEST_INTERRUPTIBILITY_INFO.encoding()];
 
 /// Guest state that software keeps, or that has no place in vmcs02.
 const SOFTWARE: [Encoding; 5] = [
@@ -93,7 +89,8 @@ impl FieldUses {
     /// The table for a processor of L1 that has the fields for which `exists` holds.
     pub(crate) fn new(exists: impl Fn(&FieldInfo) -> bool) -> Self {
         let exists = SlotSet::of(exists);
-        let mut uses = Self { merge: [Merge::Not; COUNT], parts: [Parts::empty(); COUNT], exists, cold: SlotSet::EMPTY };
+        let mut uses =
+            Self { merge: [Merge::Not; COUNT], parts: [Parts::empty(); COUNT], exists, cold: SlotSet::EMPTY };
         for slot in Slot::all().filter(|&slot| exists.contains(slot)) {
             let field = slot.info();
             uses.merge[slot.index()] = merge(field);
@@ -149,23 +146,21 @@ fn merge(field: &FieldInfo) -> Merge {
     if is!(MSR_BITMAP) {
         return Merge::Topic(Topic::MsrBitmap);
     }
-    let plain_controls = is!(
-        PAGE_FAULT_ERROR_CODE_MASK
-            | PAGE_FAULT_ERROR_CODE_MATCH
-            | CR3_TARGET_COUNT
-            | CR3_TARGET_VALUE0
-            | CR3_TARGET_VALUE1
-            | CR3_TARGET_VALUE2
-            | CR3_TARGET_VALUE3
-            | TPR_THRESHOLD
-            | EOI_EXIT_BITMAP0
-            | EOI_EXIT_BITMAP1
-            | EOI_EXIT_BITMAP2
-            | EOI_EXIT_BITMAP3
-            | PLE_GAP
-            | PLE_WINDOW
-            | XSS_EXIT_BITMAP
-    );
+    let plain_controls = is!(PAGE_FAULT_ERROR_CODE_MASK
+        | PAGE_FAULT_ERROR_CODE_MATCH
+        | CR3_TARGET_COUNT
+        | CR3_TARGET_VALUE0
+        | CR3_TARGET_VALUE1
+        | CR3_TARGET_VALUE2
+        | CR3_TARGET_VALUE3
+        | TPR_THRESHOLD
+        | EOI_EXIT_BITMAP0
+        | EOI_EXIT_BITMAP1
+        | EOI_EXIT_BITMAP2
+        | EOI_EXIT_BITMAP3
+        | PLE_GAP
+        | PLE_WINDOW
+        | XSS_EXIT_BITMAP);
     if field.group == Group::Guest || plain_controls { Merge::Plain } else { Merge::Not }
 }
 
@@ -174,34 +169,32 @@ fn parts(field: &FieldInfo) -> Parts {
     macro_rules! is {
         ($($field:ident)|+) => { [$($field.encoding()),+].contains(&field.encoding) };
     }
-    let never = is!(
-        GUEST_RSP
-            | HOST_RSP
-            | HOST_IA32_SYSENTER_CS
-            | GUEST_SYSENTER_CS
-            | EXCEPTION_BITMAP
-            | PAGE_FAULT_ERROR_CODE_MASK
-            | PAGE_FAULT_ERROR_CODE_MATCH
-            | TSC_OFFSET
-            | CR0_GUEST_HOST_MASK
-            | CR4_GUEST_HOST_MASK
-            | CR0_READ_SHADOW
-            | CR4_READ_SHADOW
-            | CR3_TARGET_VALUE0
-            | CR3_TARGET_VALUE1
-            | CR3_TARGET_VALUE2
-            | CR3_TARGET_VALUE3
-            | EOI_EXIT_BITMAP0
-            | EOI_EXIT_BITMAP1
-            | EOI_EXIT_BITMAP2
-            | EOI_EXIT_BITMAP3
-            | GUEST_INTERRUPT_STATUS
-            | GUEST_PML_INDEX
-            | VMX_PREEMPTION_TIMER_VALUE
-            | PLE_GAP
-            | PLE_WINDOW
-            | XSS_EXIT_BITMAP
-    );
+    let never = is!(GUEST_RSP
+        | HOST_RSP
+        | HOST_IA32_SYSENTER_CS
+        | GUEST_SYSENTER_CS
+        | EXCEPTION_BITMAP
+        | PAGE_FAULT_ERROR_CODE_MASK
+        | PAGE_FAULT_ERROR_CODE_MATCH
+        | TSC_OFFSET
+        | CR0_GUEST_HOST_MASK
+        | CR4_GUEST_HOST_MASK
+        | CR0_READ_SHADOW
+        | CR4_READ_SHADOW
+        | CR3_TARGET_VALUE0
+        | CR3_TARGET_VALUE1
+        | CR3_TARGET_VALUE2
+        | CR3_TARGET_VALUE3
+        | EOI_EXIT_BITMAP0
+        | EOI_EXIT_BITMAP1
+        | EOI_EXIT_BITMAP2
+        | EOI_EXIT_BITMAP3
+        | GUEST_INTERRUPT_STATUS
+        | GUEST_PML_INDEX
+        | VMX_PREEMPTION_TIMER_VALUE
+        | PLE_GAP
+        | PLE_WINDOW
+        | XSS_EXIT_BITMAP);
     if never {
         return Parts::empty();
     }
@@ -212,7 +205,11 @@ fn parts(field: &FieldInfo) -> Parts {
         Group::Entry if event => Parts::EVENT | Parts::RIP_RFLAGS | Parts::NON_REGISTER,
         // Control words decide which rules apply; addresses and counts are judged by themselves.
         Group::Execution | Group::Exit | Group::Entry => {
-            if is!(PIN_BASED_VM_EXEC_CONTROL | CPU_BASED_VM_EXEC_CONTROL | SECONDARY_VM_EXEC_CONTROL | VM_EXIT_CONTROLS | VM_ENTRY_CONTROLS)
+            if is!(PIN_BASED_VM_EXEC_CONTROL
+                | CPU_BASED_VM_EXEC_CONTROL
+                | SECONDARY_VM_EXEC_CONTROL
+                | VM_EXIT_CONTROLS
+                | VM_ENTRY_CONTROLS)
             {
                 Parts::all()
             } else {
@@ -229,38 +226,34 @@ fn parts(field: &FieldInfo) -> Parts {
         Group::Guest if is!(VMCS_LINK_POINTER) => Parts::LINK_POINTER,
         Group::Guest if is!(GUEST_PDPTE0 | GUEST_PDPTE1 | GUEST_PDPTE2 | GUEST_PDPTE3) => Parts::PDPTES,
         Group::Guest
-            if is!(
-                GUEST_LDTR_BASE
-                    | GUEST_LDTR_LIMIT
-                    | GUEST_LDTR_ACCESS_RIGHTS
-                    | GUEST_TR_BASE
-                    | GUEST_TR_LIMIT
-                    | GUEST_TR_ACCESS_RIGHTS
-                    | GUEST_GDTR_BASE
-                    | GUEST_GDTR_LIMIT
-                    | GUEST_IDTR_BASE
-                    | GUEST_IDTR_LIMIT
-            ) =>
+            if is!(GUEST_LDTR_BASE
+                | GUEST_LDTR_LIMIT
+                | GUEST_LDTR_ACCESS_RIGHTS
+                | GUEST_TR_BASE
+                | GUEST_TR_LIMIT
+                | GUEST_TR_ACCESS_RIGHTS
+                | GUEST_GDTR_BASE
+                | GUEST_GDTR_LIMIT
+                | GUEST_IDTR_BASE
+                | GUEST_IDTR_LIMIT) =>
         {
             Parts::TABLES
         }
         // These two selectors are judged with the other registers'.
         Group::Guest if is!(GUEST_LDTR_SELECTOR | GUEST_TR_SELECTOR) => Parts::TABLES | Parts::SEGMENTS,
         Group::Guest
-            if is!(
-                GUEST_ES_BASE
-                    | GUEST_CS_BASE
-                    | GUEST_SS_BASE
-                    | GUEST_DS_BASE
-                    | GUEST_FS_BASE
-                    | GUEST_GS_BASE
-                    | GUEST_ES_LIMIT
-                    | GUEST_CS_LIMIT
-                    | GUEST_SS_LIMIT
-                    | GUEST_DS_LIMIT
-                    | GUEST_FS_LIMIT
-                    | GUEST_GS_LIMIT
-            ) =>
+            if is!(GUEST_ES_BASE
+                | GUEST_CS_BASE
+                | GUEST_SS_BASE
+                | GUEST_DS_BASE
+                | GUEST_FS_BASE
+                | GUEST_GS_BASE
+                | GUEST_ES_LIMIT
+                | GUEST_CS_LIMIT
+                | GUEST_SS_LIMIT
+                | GUEST_DS_LIMIT
+                | GUEST_FS_LIMIT
+                | GUEST_GS_LIMIT) =>
         {
             Parts::SEGMENTS
         }

@@ -136,7 +136,8 @@ impl Nested {
             return Ok(());
         }
         let table = GuestPhys(self.vmcs12.read(HOST_CR3) & 0xffff_ffe0);
-        for (pdpte, offset) in [GUEST_PDPTE0, GUEST_PDPTE1, GUEST_PDPTE2, GUEST_PDPTE3].into_iter().zip([0, 8, 16, 24]) {
+        for (pdpte, offset) in [GUEST_PDPTE0, GUEST_PDPTE1, GUEST_PDPTE2, GUEST_PDPTE3].into_iter().zip([0, 8, 16, 24])
+        {
             let entry = memory.read_u64(table.add(offset)).unwrap_or(u64::MAX);
             let reserved = 0x1e6 | !0 << self.base.physical_address_bits;
             if entry & 1 != 0 && entry & reserved != 0 {

@@ -15,7 +15,8 @@ pub enum Outcome {
 }
 
 /// CF, PF, AF, ZF, SF and OF: all that a VMX instruction defines.
-const DEFINED: Rflags = Rflags::CF.union(Rflags::PF).union(Rflags::AF).union(Rflags::ZF).union(Rflags::SF).union(Rflags::OF);
+const DEFINED: Rflags =
+    Rflags::CF.union(Rflags::PF).union(Rflags::AF).union(Rflags::ZF).union(Rflags::SF).union(Rflags::OF);
 
 impl Outcome {
     /// RFLAGS after the instruction, given those before it.

@@ -3,7 +3,7 @@
 //! L0's always: NMIs and external interrupts of the machine, machine checks, its own timer. L1's always: what exits whatever
 //! the controls say. Everything else is L1's if vmcs12 asks for it.
 
-use arch::{GuestMemory, GuestRegs, Gpr, Msr, Vector};
+use arch::{Gpr, GuestMemory, GuestRegs, Msr, Vector};
 use vmcs::controls::{PrimaryBased, SecondaryBased};
 use vmcs::fields::*;
 use vmcs::qualification::{CrAccess, IoAccess};
@@ -65,10 +65,8 @@ impl Nested {
             ExitReason::MWAIT => by_primary(PrimaryBased::MWAIT_EXITING),
             ExitReason::MONITOR => by_primary(PrimaryBased::MONITOR_EXITING),
             ExitReason::MONITOR_TRAP_FLAG => Route::L1,
-            ExitReason::PAUSE => {
-                by(primary.contains(PrimaryBased::PAUSE_EXITING)
-                    || self.secondary12().contains(SecondaryBased::PAUSE_LOOP_EXITING))
-            }
+            ExitReason::PAUSE => by(primary.contains(PrimaryBased::PAUSE_EXITING)
+                || self.secondary12().contains(SecondaryBased::PAUSE_LOOP_EXITING)),
             ExitReason::PREEMPTION_TIMER => by(self.timer_deadline().saturating_sub(now) == 0),
             ExitReason::GDTR_IDTR_ACCESS | ExitReason::LDTR_TR_ACCESS => {
                 by_secondary(SecondaryBased::DESCRIPTOR_TABLE_EXITING)

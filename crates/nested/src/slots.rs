@@ -106,19 +106,6 @@ impl SlotSet {
         self.0 == [0; WORDS]
     }
 
-    /// Whether the sets have a field in common.
-    #[inline(always)]
-    pub(crate) fn intersects(&self, other: &Self) -> bool {
-        self.0.iter().zip(&other.0).any(|(mine, other)| mine & other != 0)
-    }
-
-    /// The fields of both.
-    #[must_use]
-    pub(crate) fn and(mut self, other: &Self) -> Self {
-        self.0.iter_mut().zip(&other.0).for_each(|(mine, other)| *mine &= other);
-        self
-    }
-
     /// The fields of this set that the other lacks.
     #[must_use]
     pub(crate) fn without(mut self, other: &Self) -> Self {

@@ -5,7 +5,6 @@
 //! row of the field table. L1 may write anything there; what is read is cut to each field's width.
 
 use arch::{GuestMemory, GuestPhys, OutsideMemory};
-use vmcs::field::{Field, Width};
 use vmcs::{Access, Encoding};
 
 use crate::slots::{COUNT, Slot, SlotSet};
@@ -49,23 +48,11 @@ impl Vmcs12 {
         self.values[slot.index()] = value;
     }
 
-    /// Sets a field and notes that vmcs02 must have it.
-    #[inline(always)]
-    pub(crate) fn change<W: Width>(&mut self, field: Field<W>, value: W::Value) {
-        let slot = Slot::known(field.encoding());
-        self.values[slot.index()] = W::to_raw(value);
-        self.dirty.insert(slot);
-    }
-
     /// What VMWRITE does: bits above the field's width are lost, the high half of a field leaves the low one alone.
     #[inline(always)]
     pub(crate) fn vmwrite(&mut self, slot: Slot, encoding: Encoding, value: u64) {
         let field = &mut self.values[slot.index()];
-        *field = if encoding.is_high_half() {
-            *field & 0xffff_ffff | value << 32
-        } else {
-            encoding.truncate(value)
-        };
+        *field = if encoding.is_high_half() { *field & 0xffff_ffff | value << 32 } else { encoding.truncate(value) };
         self.dirty.insert(slot);
     }
 

@@ -35,8 +35,10 @@ impl Vcpu {
         let is_pending = self.nested.as_ref().is_some_and(|nested| nested.is_entry_pending());
         if is_pending || self.injection.is_some() {
             // The entry that L1 made, or the event on its way, comes first; what waits comes right after it.
-            self.leaves_l2_at_once =
-                self.interrupt_waits() || self.nmi_pending || self.init_latched || is_pending && self.injection.is_some();
+            self.leaves_l2_at_once = self.interrupt_waits()
+                || self.nmi_pending
+                || self.init_latched
+                || is_pending && self.injection.is_some();
             if let Some(injection) = self.injection.take_if(|_| !is_pending) {
                 write_injection(cpu.vmcs(), injection);
             }
@@ -51,7 +53,9 @@ impl Vcpu {
         match self.activity {
             Activity::Active => {}
             Activity::Halted if self.wakes_l2(cpu) => self.activity = Activity::Active,
-            Activity::Halted => return Some(Left::Halted { deaf: !self.l1_takes_interrupts() && !interrupts_on(cpu.vmcs()) }),
+            Activity::Halted => {
+                return Some(Left::Halted { deaf: !self.l1_takes_interrupts() && !interrupts_on(cpu.vmcs()) });
+            }
             Activity::WaitForSipi => return Some(Left::WaitsForSipi),
         }
         self.inject_l2(cpu, world);

@@ -58,12 +58,7 @@ fn reflect<C: Cpu, W: World>(vcpu: &mut Vcpu, cpu: &mut C, world: &W) -> Next {
 
 /// L1 gets an exit that L0 made.
 #[cold]
-pub(crate) fn synthesize<C: Cpu, W: World>(
-    vcpu: &mut Vcpu,
-    cpu: &mut C,
-    world: &W,
-    exit: Synthesized,
-) -> Next {
+pub(crate) fn synthesize<C: Cpu, W: World>(vcpu: &mut Vcpu, cpu: &mut C, world: &W, exit: Synthesized) -> Next {
     let activity = match vcpu.activity {
         Activity::Active => 0,
         Activity::Halted => 1,
@@ -163,13 +158,7 @@ fn ept<C: Cpu, W: World>(vcpu: &mut Vcpu, cpu: &mut C, world: &W, reason: ExitRe
 }
 
 /// L1's tables lead L2 to a device of L1's, or to nothing: the instruction is emulated on L2's memory.
-fn device<C: Cpu, W: World>(
-    vcpu: &mut Vcpu,
-    cpu: &mut C,
-    world: &W,
-    violation: &EptViolation,
-    at: GuestPhys,
-) -> Next {
+fn device<C: Cpu, W: World>(vcpu: &mut Vcpu, cpu: &mut C, world: &W, violation: &EptViolation, at: GuestPhys) -> Next {
     if let Some(stop) = super::memory::out_of_reach(cpu.vmcs(), violation) {
         return Next::Stop(stop);
     }
@@ -184,8 +173,7 @@ fn device<C: Cpu, W: World>(
     let now = cpu.tsc();
     let from = cpu.vmcs().read(GUEST_RIP);
     let devices = Devices { apic: &mut vcpu.apic, world, now, guest_now: now.wrapping_add(vcpu.tsc_offset) };
-    let mut device =
-        L2Devices { devices, memory: world.memory(), ept12: &ept12, log: log.as_ref(), denied: &denied };
+    let mut device = L2Devices { devices, memory: world.memory(), ept12: &ept12, log: log.as_ref(), denied: &denied };
     let mut registers = VmcsRegisters {
         vmcs: cpu.vmcs(),
         regs: &mut vcpu.regs,
@@ -199,7 +187,7 @@ fn device<C: Cpu, W: World>(
     if let Some(nested) = &mut vcpu.nested {
         nested.keep_log(log.as_ref());
         if let Some((at, denied)) = denied {
-            let exit = nested.denied(cpu.vmcs(), denied, at, violation.qualification.bits());
+            let exit = nested.denied_to_l0(cpu, denied, at, violation.qualification.bits());
             return synthesize(vcpu, cpu, world, exit);
         }
     }
@@ -273,9 +261,9 @@ fn shadow_access<C: Cpu, W: World>(vcpu: &mut Vcpu, cpu: &mut C, world: &W, reas
             shadow_access_in(vcpu, cpu, world, &memory, reason, info, encoding)
         }
     };
-    if let (Some((at, denied)), Some(nested)) = (denied.take(), &vcpu.nested) {
+    if let (Some((at, denied)), Some(nested)) = (denied.take(), &mut vcpu.nested) {
         const LINEAR: EptQualification = EptQualification::LINEAR_VALID.union(EptQualification::TRANSLATED);
-        let exit = nested.denied(cpu.vmcs(), denied, at, LINEAR.bits());
+        let exit = nested.denied_to_l0(cpu, denied, at, LINEAR.bits());
         return synthesize(vcpu, cpu, world, exit);
     }
     match outcome {

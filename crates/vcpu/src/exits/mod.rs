@@ -12,8 +12,8 @@ mod msr_list;
 mod port;
 mod vmx;
 
-pub(crate) use l2::synthesize;
 pub(crate) use exception::INTERCEPTED as INTERCEPTED_EXCEPTIONS;
+pub(crate) use l2::synthesize;
 pub(crate) use msr::MISC_ENABLE_RESET;
 use vmcs::{Exit, ExitReason};
 
@@ -90,9 +90,7 @@ fn handle_decoded<C: Cpu, W: World>(vcpu: &mut Vcpu, cpu: &mut C, world: &W, rea
         Exit::Xsetbv => instruction::xsetbv(vcpu, cpu),
         Exit::Invd | Exit::Wbinvd => instruction::write_back(vcpu, cpu),
         Exit::Rdpmc => vcpu.inject_fault(cpu, arch::Fault::Gp(0)),
-        Exit::Getsec | Exit::Monitor | Exit::Mwait { .. } | Exit::Rsm => {
-            vcpu.inject_fault(cpu, arch::Fault::Ud)
-        }
+        Exit::Getsec | Exit::Monitor | Exit::Mwait { .. } | Exit::Rsm => vcpu.inject_fault(cpu, arch::Fault::Ud),
         Exit::Vmx(instruction) => vmx::handle(vcpu, cpu, world, instruction),
         Exit::TripleFault => Next::Stop(Stop::TripleFault),
         Exit::TaskSwitch(_) => Next::Stop(Stop::TaskSwitch),

@@ -91,7 +91,13 @@ pub(super) fn read_value(vcpu: &mut Vcpu, cpu: &mut impl Cpu, msr: Msr) -> Resul
     }
 }
 
-pub(super) fn write_value<C: Cpu, W: World>(vcpu: &mut Vcpu, cpu: &mut C, world: &W, msr: Msr, value: u64) -> Result<(), Fault> {
+pub(super) fn write_value<C: Cpu, W: World>(
+    vcpu: &mut Vcpu,
+    cpu: &mut C,
+    world: &W,
+    msr: Msr,
+    value: u64,
+) -> Result<(), Fault> {
     let tsc = cpu.tsc();
     match msr {
         Msr::TSC_DEADLINE | Msr::APIC_BASE | Msr(0x800..=0x8ff) => {

@@ -22,12 +22,7 @@ use crate::world::{EntryFailure, Report, World};
 
 /// All but the most frequent ones.
 #[inline(never)]
-pub(super) fn handle<C: Cpu, W: World>(
-    vcpu: &mut Vcpu,
-    cpu: &mut C,
-    world: &W,
-    instruction: VmxInstruction,
-) -> Next {
+pub(super) fn handle<C: Cpu, W: World>(vcpu: &mut Vcpu, cpu: &mut C, world: &W, instruction: VmxInstruction) -> Next {
     if vcpu.nested.is_none() {
         return vcpu.inject_fault(cpu, Fault::Ud);
     }
@@ -290,7 +285,11 @@ pub(super) fn put<C: Cpu>(
     match info.operand() {
         vmcs::instruction_info::Operand::Register(gpr) => {
             let value = if is_64_bit(cpu.vmcs()) { value } else { value & 0xffff_ffff };
-            if gpr == Gpr::Rsp { cpu.vmcs().write(GUEST_RSP, value) } else { vcpu.regs.set(gpr, value) }
+            if gpr == Gpr::Rsp {
+                cpu.vmcs().write(GUEST_RSP, value)
+            } else {
+                vcpu.regs.set(gpr, value)
+            }
             Ok(())
         }
         vmcs::instruction_info::Operand::Memory(place) => {
@@ -359,4 +358,3 @@ fn offset(registers: &impl Registers, place: MemoryOperand, displacement: u64) -
         _ => sum & 0xffff,
     }
 }
-

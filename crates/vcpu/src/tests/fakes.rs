@@ -344,7 +344,8 @@ impl Bench {
         let identity = Identity { index, cpus: 2, frequencies, has_vmx: false, repairs_lost_rip: true };
         let mut vcpu = Vcpu::new(cpuid, &machine, &controls, identity);
         let page = arch::HostPhys(0x1000);
-        let pages = Pages { eptp: 0x201e, msr_bitmap: page, io_bitmap_a: page, io_bitmap_b: page, shadowing: None, vpid: 1 };
+        let pages =
+            Pages { eptp: 0x201e, msr_bitmap: page, io_bitmap_a: page, io_bitmap_b: page, shadowing: None, vpid: 1 };
         vcpu.write_vmcs(&mut cpu, &controls, &pages);
         if index == 0 {
             let flat = |selector, rights| Segment { selector, base: 0, limit: u32::MAX, rights: AccessRights(rights) };
