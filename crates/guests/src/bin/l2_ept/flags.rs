@@ -125,7 +125,4 @@ fn execution_by_mode() {
     memory::write(entry, PAGE | READ | WRITE | EXECUTE | WRITE_BACK);
     flush();
     once(&mut l2, "for supervisor mode only", execute);
-    memory::write(entry, PAGE | USER_EXECUTE | WRITE_BACK);
-    flush();
-    once(&mut l2, "present by bit 10 alone, read", read);
 }

@@ -17,22 +17,9 @@ static INDEX: AtomicU64 = AtomicU64::new(0);
 const OTHER: u64 = PAGE + (2 << 20);
 
 fn switch() {
-    let mut before = 0x8d7_u64;
-    let mut after = 0x8d7_u64;
     // SAFETY: the page that is looked at is the only one that changes.
-    unsafe {
-        asm!(
-            ".byte 0x0f, 0x01, 0xd4",
-            "pushfq",
-            "pop rdx",
-            in("rax") 0_u64,
-            in("rcx") INDEX.load(Ordering::Relaxed),
-            out("rdx") after,
-        );
-    }
-    before &= after;
+    unsafe { asm!(".byte 0x0f, 0x01, 0xd4", in("rax") 0_u64, in("rcx") INDEX.load(Ordering::Relaxed)) };
     READ.store(memory::read_register(PAGE).into(), Ordering::Relaxed);
-    let _ = before;
 }
 
 pub(crate) fn all() {

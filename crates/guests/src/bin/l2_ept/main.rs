@@ -64,12 +64,6 @@ fn execute() {
     unsafe { core::arch::asm!("call {}", in(reg) PAGE, clobber_abi("C")) };
 }
 
-/// Adds 0 there.
-fn modify() {
-    // SAFETY: the page is there for this.
-    unsafe { core::arch::asm!("lock add dword ptr [{}], 0", in(reg) PAGE) };
-}
-
 /// Runs `code` once, and says of an EPT exit whether it names the page. The guest is left where it stopped.
 fn once(l2: &mut L2, what: &str, code: fn()) {
     l2.restart(code);

@@ -1,13 +1,10 @@
 //! Which access which permissions allow: SDM 3C 29.3.3.2 "EPT Violations"; what no entry may say: 29.3.3.1 "EPT
 //! Misconfigurations".
 
-use guests::vmx::Current;
 use guests::vmx::ept::{ALL, EXECUTE, READ, WRITE, WRITE_BACK};
 use guests::{cpu, memory, println};
-use vmcs::Access;
-use vmcs::fields::EPT_POINTER;
 
-use crate::{PAGE, execute, flush, modify, once, read, with_ept, write};
+use crate::{PAGE, execute, flush, once, read, with_ept, write};
 
 pub(crate) fn all() {
     let (mut l2, tables) = with_ept();
@@ -25,26 +22,21 @@ pub(crate) fn all() {
         flush();
         once(&mut l2, "read", read);
         once(&mut l2, "write", write);
-        once(&mut l2, "read and write", modify);
         once(&mut l2, "execute", execute);
     }
 
-    println!("every level counts");
-    for level in 2..=4 {
-        let upper = tables.entry(PAGE, level);
-        let before: u64 = memory::read(upper);
-        if level == 2 {
-            for (what, bits) in [("read", READ), ("read and execute", READ | EXECUTE), ("nothing", 0)] {
-                println!("level 2: {what}");
-                memory::write(upper, before & !ALL | bits);
-                flush();
-                once(&mut l2, "read", read);
-                once(&mut l2, "write", write);
-                once(&mut l2, "execute", execute);
-            }
-            memory::write(upper, before);
-        }
+    let upper = tables.entry(PAGE, 2);
+    let before: u64 = memory::read(upper);
+    for (what, bits) in [("read", READ), ("read and execute", READ | EXECUTE), ("nothing", 0)] {
+        println!("one level above: {what}");
+        memory::write(upper, before & !ALL | bits);
+        flush();
+        once(&mut l2, "read", read);
+        once(&mut l2, "write", write);
+        once(&mut l2, "execute", execute);
     }
+    memory::write(upper, before);
+    flush();
 
     println!("a violation is mended without INVEPT");
     memory::write(entry, PAGE | READ | WRITE_BACK);
@@ -80,7 +72,6 @@ pub(crate) fn all() {
         ("a table with bit 6", before | 1 << 6),
         ("a table beyond the address width", before | 1 << width),
         ("a table with ignored bits", before | 1 << 10 | 1 << 11 | 1 << 52),
-        ("2 MiB, address not aligned", PAGE | 0x1000 | ALL | WRITE_BACK | 1 << 7),
         ("2 MiB, right", PAGE | ALL | WRITE_BACK | 1 << 7),
     ] {
         memory::write(directory, value);
@@ -96,5 +87,4 @@ pub(crate) fn all() {
     memory::write(pointers, before);
     flush();
     once(&mut l2, "all as before", read);
-    let _ = Current.read(EPT_POINTER);
 }
