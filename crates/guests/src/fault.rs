@@ -99,6 +99,11 @@ pub fn expect_fault<F: FnMut()>(mut action: F) -> Option<Fault> {
     Some(Fault { vector, error, rip, cr2, dr6 })
 }
 
+/// Nothing is expected any more: what ran was left in the middle, as an L2 is that exits and does not go on.
+pub fn forget() {
+    RECOVERY.store(0, Ordering::Relaxed);
+}
+
 /// Called for an exception that has no handler of its own: where it was expected, changes `frame` to go on after the
 /// expectation and says true.
 pub(crate) fn recover(frame: &mut Frame) -> bool {

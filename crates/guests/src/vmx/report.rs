@@ -139,7 +139,9 @@ impl fmt::Display for Report {
         write!(f, "exit {} {}", reason.0, reason.name())?;
         write!(f, "{}", Operands(reason, operands, qualification))?;
         if has_bits(reason, interruption.0) {
-            write!(f, ", qualification {qualification:#x}")?;
+            // Bits 11:9 of an EPT violation's come with advanced information only, which a hypervisor may keep to itself.
+            let defined = if reason == ExitReason::EPT_VIOLATION { !0xe00 } else { !0 };
+            write!(f, ", qualification {:#x}", qualification & defined)?;
         }
         if self.is_entry_failure() {
             return Ok(());

@@ -6,8 +6,21 @@ use crate::places;
 use anyhow::Result;
 
 /// Each with its number of processors. One topic each, beside its log: crates/guests/src/bin.
-const GUESTS: [(&str, u32); 5] =
-    [("vmx_instructions", 1), ("vmx_fields", 1), ("vmx_operands", 1), ("l2_exits", 1), ("l2_entry", 1)];
+const GUESTS: [(&str, u32); 13] = [
+    ("vmx_instructions", 1),
+    ("vmx_fields", 1),
+    ("vmx_operands", 1),
+    ("l2_entry", 1),
+    ("l2_exits", 1),
+    ("l2_msrs", 1),
+    ("l2_events", 1),
+    ("l2_ept", 1),
+    ("l2_paging", 1),
+    ("l2_timer", 1),
+    ("l2_modes", 1),
+    ("l2_shadowing", 1),
+    ("l2_smp", 2),
+];
 
 /// The boards that they run on unless others are named.
 pub(crate) const BOARDS: [&str; 2] = [board::DEFAULT, HASWELL];
