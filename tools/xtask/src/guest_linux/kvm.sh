@@ -5,7 +5,8 @@ export PATH=/bin
 
 # The machine ends with this status.
 end() {
-  busybox dmesg -r | busybox grep '^<[0-4]>' | while read -r line; do echo "L1: warning of the kernel: $line"; done
+  # Errors were on the console when they came; the first few tell that there were any.
+  busybox dmesg -r | busybox grep -m 5 '^<[0-4]>' | while read -r line; do echo "L1: warning of the kernel: $line"; done
   echo 'L1: done'
   # Sets what is set already, but only once the console has sent everything: poweroff would cut it off.
   busybox stty sane

@@ -24,6 +24,8 @@ pub(super) fn run(case: &Case, bare_only: bool, built: &Built, dir: &Path) -> Ve
         let spec = prepare(case, bare, built, &dir)?;
         let mut record = Record::default();
         let outcome = spec.run(built, &dir, &mut record)?;
+        // Up to 90 MB, and made again by the next run.
+        let _ = spec.initrd.as_deref().map(std::fs::remove_file);
         places::write(&dir.join("serial"), &record.console)?;
         places::write(&dir.join("log"), record.log.join("\n"))?;
         Ok(Run { outcome, console: text(&record.console), log: record.log })
