@@ -161,6 +161,15 @@ impl Shared {
         Ok(())
     }
 
+    /// The page at `offset` as words; `None` if it is not aligned or not inside.
+    #[inline]
+    #[must_use]
+    pub fn words(&self, offset: u64) -> Option<&[AtomicU64; 512]> {
+        let page = self.at(offset, 4096).ok()?;
+        // SAFETY: `at` checked the bounds and this line the alignment; the memory is reached by atomics and copies only.
+        page.addr().is_multiple_of(4096).then(|| unsafe { &*page.cast() })
+    }
+
     /// Replaces the aligned 64-bit word at `offset` by `new` if it still is `current`; `Ok(false)` when it was not.
     #[inline]
     pub fn compare_exchange(&self, offset: u64, current: u64, new: u64) -> Result<bool, OutsideMemory> {

@@ -219,6 +219,22 @@ pub unsafe fn load(region: HostPhys) -> Result<CurrentVmcs, VmFail> {
     Ok(unsafe { CurrentVmcs::assume() })
 }
 
+/// The current VMCS has been launched since it was cleared, with its registers at the address that [`entered`] gave for it.
+///
+/// # Safety
+/// `entered` returned the value while this VMCS was current, and it has not been cleared since.
+#[inline(always)]
+pub unsafe fn set_entered(registers: u64) {
+    percpu::this().entered.store(registers, Ordering::Relaxed);
+}
+
+/// Where the registers are with which the current VMCS was entered last; 0 if it was not entered since it was loaded.
+#[inline(always)]
+#[must_use]
+pub fn entered() -> u64 {
+    percpu::this().entered.load(Ordering::Relaxed)
+}
+
 /// The current VMCS of this processor, reached by VMREAD and VMWRITE.
 #[derive(Debug)]
 pub struct CurrentVmcs {

@@ -19,6 +19,8 @@ pub(crate) struct Own {
     pub vmcs02: HostPhys,
     /// The shadow VMCS; vmcs01 again where there is none.
     pub shadow: HostPhys,
+    /// With which registers vmcs01 and vmcs02 were entered since they were last cleared: [`vmx::entered`].
+    pub entered: [u64; 2],
     /// What tags L1's cached translations.
     pub vpid: u16,
     /// What tags L2's.
@@ -31,13 +33,13 @@ pub(crate) struct Own {
 pub(crate) struct Processor<'a> {
     vmcs: CurrentVmcs,
     own: &'a mut Own,
-    shadow_is_current: bool,
+    current: Which,
 }
 
 impl<'a> Processor<'a> {
     /// This processor, with one of the VMCSs of `own` current, not the shadow VMCS.
-    pub(crate) const fn new(vmcs: CurrentVmcs, own: &'a mut Own) -> Self {
-        Self { vmcs, own, shadow_is_current: false }
+    pub(crate) const fn new(vmcs: CurrentVmcs, own: &'a mut Own, current: Which) -> Self {
+        Self { vmcs, own, current }
     }
 }
 
@@ -53,24 +55,25 @@ impl nested::Processor for Processor<'_> {
     #[inline(always)]
     #[expect(clippy::panic, reason = "a bug of L0: the regions were prepared when the vCPU was made")]
     fn make_current(&mut self, which: Which) {
-        if self.shadow_is_current {
-            self.shadow_is_current = false;
+        match self.current {
+            Which::Vmcs01 => self.own.entered[0] = vmx::entered(),
+            Which::Vmcs02 => self.own.entered[1] = vmx::entered(),
             // SAFETY: the region is L0's, active on this processor only.
-            let _ = unsafe { vmx::clear(self.own.shadow) };
+            Which::Shadow => _ = unsafe { vmx::clear(self.own.shadow) },
         }
-        let region = match which {
-            Which::Vmcs01 => self.own.vmcs01,
-            Which::Vmcs02 => self.own.vmcs02,
-            Which::Shadow => {
-                self.shadow_is_current = true;
-                self.own.shadow
-            }
+        self.current = which;
+        let (region, entered) = match which {
+            Which::Vmcs01 => (self.own.vmcs01, self.own.entered[0]),
+            Which::Vmcs02 => (self.own.vmcs02, self.own.entered[1]),
+            Which::Shadow => (self.own.shadow, 0),
         };
         // SAFETY: the region was made for this vCPU, has the revision and was cleared; `self.vmcs` is given up for it.
         match unsafe { vmx::load(region) } {
             Ok(vmcs) => self.vmcs = vmcs,
             Err(_) => panic!("VMPTRLD of a VMCS that was prepared failed"),
         }
+        // SAFETY: it is what was said of this VMCS on this processor, where it has stayed active.
+        unsafe { vmx::set_entered(entered) };
     }
 
     #[inline(always)]

@@ -1,9 +1,12 @@
 //! L1's RAM: which host memory stands behind which guest-physical address.
 
+use core::sync::atomic::AtomicU64;
+
 use arch::{GuestMemory, GuestPhys, OutsideMemory};
 use ept::{Backed, Backing, PageSize, Permissions};
 use heapless::Vec;
 use hw::physmem::Shared;
+use nested::L1Memory;
 
 /// A piece of L1's RAM that is contiguous on both sides.
 #[derive(Clone, Copy)]
@@ -75,6 +78,14 @@ impl Backing for GuestRam {
         let size =
             [PageSize::Size1G, PageSize::Size2M].into_iter().find(|&size| fits(size)).unwrap_or(PageSize::Size4K);
         Some(Backed { host: piece.base().add(host), size, permissions: Permissions::ALL })
+    }
+}
+
+impl L1Memory for GuestRam {
+    #[inline]
+    fn words(&self, page: GuestPhys) -> Option<&[AtomicU64; 512]> {
+        let (piece, offset) = self.find(page.get()).ok()?;
+        piece.words(offset)
     }
 }
 

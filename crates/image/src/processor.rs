@@ -173,6 +173,7 @@ impl Resident {
             vmcs01: vmcs,
             vmcs02: vmcs,
             shadow: vmcs,
+            entered: [0; 2],
             vpid: pages.vpid,
             vpid02: L2_VPIDS + pages.vpid,
             ept02: None,
@@ -182,7 +183,7 @@ impl Resident {
             // SAFETY: as above; the VMCS that was current meanwhile is not used any more.
             current = unsafe { vmx::load(vmcs) }.map_err(|_| sentence(format_args!("VMPTRLD of a new VMCS failed")))?;
         }
-        let mut cpu = Processor::new(current, &mut own);
+        let mut cpu = Processor::new(current, &mut own, nested::Which::Vmcs01);
         vcpu.write_vmcs(&mut cpu, &guest.controls, &pages);
         if index == 0 {
             vcpu.start_flat(&mut cpu, guest.start);
@@ -210,7 +211,7 @@ impl Resident {
             unsafe { CurrentVmcs::assume() }
         };
         self.place.vm.runs(self.place.index);
-        let mut cpu = Processor::new(current, &mut self.own);
+        let mut cpu = Processor::new(current, &mut self.own, if self.left_in_l2 { nested::Which::Vmcs02 } else { nested::Which::Vmcs01 });
         let left = self.vcpu.run(&mut cpu, &self.place, until);
         match left {
             Left::Stop(Stop::EntryFailed) => failed_entry::explain(),

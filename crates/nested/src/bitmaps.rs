@@ -3,12 +3,15 @@
 //! SDM 3C 25.6.9 "MSR-Bitmap Address" and 25.6.4 "I/O-Bitmap Addresses". They are L1's memory, which L1 may change at any
 //! time: bits are looked at when they count.
 
+use core::sync::atomic::Ordering;
+
 use arch::{GuestMemory, GuestPhys, Msr, Width};
 use vmcs::Access;
 use vmcs::controls::{PrimaryBased, SecondaryBased};
 use vmcs::fields::*;
 
 use crate::current::Vmcs02;
+use crate::seam::L1Memory;
 use crate::state::Nested;
 
 /// The words of the bitmap page in which L0 lets some MSR through: TSC; SYSENTER; PAT; EFER and SYSCALL; bases and TSC_AUX.
@@ -22,11 +25,14 @@ impl Nested {
     /// vmcs02's bitmap: an access exits if L0 or L1 wants it. Everything exits where L0 lets nothing through, so few words
     /// depend on L1.
     #[inline]
-    pub(crate) fn merge_msr_bitmap(&mut self, vmcs02: &mut Vmcs02<'_, impl Access>, memory: &impl GuestMemory) {
-        let bitmap = GuestPhys(self.vmcs12.read(MSR_BITMAP));
-        let word = |index: usize| memory.read_u64(bitmap.add(8 * index as u64)).unwrap_or(u64::MAX);
-        for index in WORDS_PASSED.into_iter().flat_map(|index| [index, index + WRITES]) {
-            self.pages.msr_bitmap.words[index] = self.pages.msr_bitmap01[index] | word(index);
+    pub(crate) fn merge_msr_bitmap(&mut self, vmcs02: &mut Vmcs02<'_, impl Access>, memory: &impl L1Memory) {
+        // All ones are read where there is no memory.
+        let bitmap = memory.words(GuestPhys(self.vmcs12.read(MSR_BITMAP)));
+        let word = |index: usize| bitmap.map_or(u64::MAX, |words| words[index & 511].load(Ordering::Relaxed));
+        for index in WORDS_PASSED {
+            for index in [index, index + WRITES] {
+                self.pages.msr_bitmap.words[index] = self.pages.msr_bitmap01[index] | word(index);
+            }
         }
         self.merge_x2apic(word);
         vmcs02.write(MSR_BITMAP, self.pages.msr_bitmap.at.get());

@@ -7,9 +7,9 @@
 use arch::control::{Efer, Rflags};
 use arch::{GuestMemory, GuestPhys};
 use vmcs::checks::{self, Environment, Outcome as Broken, Parts, PhysicalMemory, Rule};
-use vmcs::controls::{ExitControls, PinBased, PrimaryBased, SecondaryBased};
+use vmcs::controls::{EntryControls, ExitControls, PinBased, PrimaryBased, SecondaryBased};
 use vmcs::fields::*;
-use vmcs::{Access, EventInfo, ExitReason, InstructionError};
+use vmcs::{Access, Encoding, EventInfo, ExitReason, InstructionError};
 
 use crate::current::{Vmcs01, Vmcs02};
 use crate::exit::FailedEntry;
@@ -120,7 +120,7 @@ impl Nested {
         cpu.make_current(Which::Vmcs02);
         let parts = self.parts_to_check();
         if !parts.is_empty()
-            && let Some(rule) = self.broken_rule(&mut Vmcs02::assume(cpu.vmcs()), memory, parts, &kept, l1)
+            && let Some(rule) = self.broken_rule(&Vmcs02::assume(cpu.vmcs()), memory, parts, &kept, l1)
         {
             refused(Refusal { rule: Some(rule), outcome: rule.outcome, vmcs12: &self.vmcs12 });
             return match rule.outcome {
@@ -180,13 +180,17 @@ impl Nested {
         }
     }
 
+    /// Reads only what the entry will need: fields that are loaded do not count.
+    #[inline(always)]
     fn kept(&self, vmcs01: &Vmcs01<'_, impl Access>) -> Kept {
+        let entry = EntryControls::from_bits_retain(self.vmcs12.read(VM_ENTRY_CONTROLS));
+        let keeps_debug = !entry.contains(EntryControls::LOAD_DEBUG_CONTROLS);
         Kept {
-            cr0: vmcs01.read(GUEST_CR0) & !self.base.cr0_owned | vmcs01.read(CR0_READ_SHADOW) & self.base.cr0_owned,
+            cr0: vmcs01.read(CR0_READ_SHADOW),
             efer: vmcs01.read(GUEST_IA32_EFER),
-            pat: vmcs01.read(GUEST_IA32_PAT),
-            dr7: vmcs01.read(GUEST_DR7),
-            debugctl: vmcs01.read(GUEST_IA32_DEBUGCTL),
+            pat: if entry.contains(EntryControls::LOAD_IA32_PAT) { 0 } else { vmcs01.read(GUEST_IA32_PAT) },
+            dr7: if keeps_debug { vmcs01.read(GUEST_DR7) } else { 0 },
+            debugctl: if keeps_debug { vmcs01.read(GUEST_IA32_DEBUGCTL) } else { 0 },
         }
     }
 
@@ -197,7 +201,7 @@ impl Nested {
             return Parts::all();
         }
         let mut parts = self.parts_in_memory();
-        for slot in self.vmcs12.dirty.iter() {
+        self.vmcs12.dirty.for_each(|slot| {
             parts |= if slot == Slot::known(GUEST_RIP.encoding()) {
                 self.parts_of_rip()
             } else if slot == Slot::known(GUEST_RFLAGS.encoding()) {
@@ -206,7 +210,7 @@ impl Nested {
             } else {
                 self.uses.parts(slot)
             };
-        }
+        });
         // Without an event its fields say nothing.
         if !EventInfo(self.vmcs12.read(VM_ENTRY_INTERRUPTION_INFO)).is_valid() && parts == EVENT_PARTS {
             return Parts::empty();
@@ -246,15 +250,12 @@ impl Nested {
     #[inline(never)]
     fn broken_rule(
         &mut self,
-        vmcs02: &mut Vmcs02<'_, impl Access>,
+        vmcs02: &Vmcs02<'_, impl Access>,
         memory: &impl GuestMemory,
         parts: Parts,
         kept: &Kept,
         l1: &L1Processor,
     ) -> Option<&'static Rule> {
-        if parts.intersects(Parts::GUEST | Parts::EVENT) {
-            self.read_from(vmcs02);
-        }
         let words = Words(memory);
         let environment = Environment {
             in_ia32e_mode: kept.efer & Efer::LMA.bits() != 0,
@@ -267,16 +268,18 @@ impl Nested {
                 &words,
             )
         };
-        let broken = checks::first_broken_in(parts, &self.vmcs12, &environment);
+        let broken = checks::first_broken_in(parts, &Newest { nested: self, vmcs02 }, &environment);
         if broken.is_some() {
             self.is_checked = false;
+            // Who explains it shows the values.
+            self.read_from(vmcs02);
         }
         broken
     }
 
     /// What each entry writes.
     #[inline(always)]
-    fn prepare_run(&mut self, vmcs02: &mut Vmcs02<'_, impl Access>, memory: &impl GuestMemory) {
+    fn prepare_run(&mut self, vmcs02: &mut Vmcs02<'_, impl Access>, memory: &impl L1Memory) {
         let event = EventInfo(self.vmcs12.read(VM_ENTRY_INTERRUPTION_INFO));
         if event.is_valid() {
             vmcs02.write(VM_ENTRY_INTERRUPTION_INFO, event.0);
@@ -306,7 +309,7 @@ impl Nested {
         !self.secondary12().contains(SecondaryBased::ENABLE_EPT)
             && self.vmcs12.read(GUEST_CR4) & Cr4::PAE.bits() != 0
             && self.vmcs12.read(GUEST_CR0) & Cr0::PG.bits() != 0
-            && self.vmcs12.read(VM_ENTRY_CONTROLS) & vmcs::controls::EntryControls::IA32E_MODE_GUEST.bits() == 0
+            && self.vmcs12.read(VM_ENTRY_CONTROLS) & EntryControls::IA32E_MODE_GUEST.bits() == 0
     }
 
     /// The VMX-preemption timer of vmcs12 begins to count.
@@ -357,6 +360,27 @@ impl Nested {
 }
 
 const EVENT_PARTS: Parts = Parts::EVENT.union(Parts::RIP_RFLAGS).union(Parts::NON_REGISTER);
+
+/// vmcs12 with the fields that are newer in vmcs02, which is current.
+struct Newest<'a, V> {
+    nested: &'a Nested,
+    vmcs02: &'a V,
+}
+
+impl<V: Access> Access for Newest<'_, V> {
+    fn read_raw(&self, encoding: Encoding) -> u64 {
+        let slot = Slot::known(encoding);
+        if self.nested.stale.contains(slot) {
+            self.nested.stale_value(self.vmcs02, encoding)
+        } else {
+            self.nested.vmcs12.value(slot)
+        }
+    }
+
+    fn write_raw(&mut self, _: Encoding, _: u64) {
+        debug_assert!(false, "checks write nothing");
+    }
+}
 
 /// L1's memory as the checks read it.
 struct Words<'a, M>(&'a M);

@@ -38,11 +38,12 @@ impl Nested {
             Err(outcome) => return outcome,
         };
         // What the processor saved was saved under the old masks of CR0 and CR4, and halves of a field belong together.
-        if self.stale.contains(slot) || self.uses.merge(slot) == Merge::Topic(Topic::ControlRegisters) {
+        if encoding.is_high_half() || self.uses.merge(slot) == Merge::Topic(Topic::ControlRegisters) {
             self.read_back(cpu);
         }
+        self.stale.remove(slot);
         self.vmcs12.vmwrite(slot, encoding, value);
-        if self.pages.shadow_vmcs.is_some() {
+        if self.uses.copied.contains(slot) {
             self.update_shadow(cpu, slot);
         }
         Outcome::Succeed

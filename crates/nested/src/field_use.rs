@@ -5,6 +5,7 @@ use vmcs::field::Group;
 use vmcs::fields::*;
 use vmcs::{Encoding, FieldInfo};
 
+use crate::shadow::is_copied;
 use crate::slots::{COUNT, Slot, SlotSet};
 
 /// How a field reaches vmcs02.
@@ -70,6 +71,8 @@ pub(crate) struct FieldUses {
     pub(crate) exists: SlotSet,
     /// Fields of the guest-state area that the processor saves at a VM exit and that are read back when somebody asks.
     pub(crate) cold: SlotSet,
+    /// Fields that have a copy in the shadow VMCS.
+    pub(crate) copied: SlotSet,
 }
 
 /// Guest state that is read from vmcs02 at every exit to L1, since L1 looks at it nearly always.
@@ -90,7 +93,7 @@ impl FieldUses {
     pub(crate) fn new(exists: impl Fn(&FieldInfo) -> bool) -> Self {
         let exists = SlotSet::of(exists);
         let mut uses =
-            Self { merge: [Merge::Not; COUNT], parts: [Parts::empty(); COUNT], exists, cold: SlotSet::EMPTY };
+            Self { merge: [Merge::Not; COUNT], parts: [Parts::empty(); COUNT], exists, cold: SlotSet::EMPTY, copied: SlotSet::of(|field| is_copied(field.encoding)) };
         for slot in Slot::all().filter(|&slot| exists.contains(slot)) {
             let field = slot.info();
             uses.merge[slot.index()] = merge(field);

@@ -18,7 +18,7 @@ use crate::state::Nested;
 /// What of L1's own state an entry into L2 keeps, because vmcs12's controls do not load it. Read from vmcs01.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Kept {
-    /// CR0 as L1 sees it: CD and NW survive transitions.
+    /// CR0's read shadow: CD and NW, which L0 owns, survive transitions.
     pub cr0: u64,
     pub efer: u64,
     pub pat: u64,
@@ -40,13 +40,11 @@ impl Nested {
     ) {
         let mut topics = if self.is_merged { Topics::default() } else { Topics::ALL };
         let changed = if self.is_merged { self.vmcs12.dirty } else { self.uses.exists.without(&self.stale) };
-        for slot in changed.iter() {
-            match self.uses.merge(slot) {
-                Merge::Not => {}
-                Merge::Plain => vmcs02.write_raw(slot.info().encoding, self.vmcs12.value(slot)),
-                Merge::Topic(topic) => topics.insert(topic),
-            }
-        }
+        changed.for_each(|slot| match self.uses.merge(slot) {
+            Merge::Not => {}
+            Merge::Plain => vmcs02.write_raw(slot.info().encoding, self.vmcs12.value(slot)),
+            Merge::Topic(topic) => topics.insert(topic),
+        });
         self.vmcs12.dirty = SlotSet::EMPTY;
         if !self.is_prepared {
             self.is_prepared = true;

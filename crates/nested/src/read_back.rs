@@ -3,7 +3,7 @@
 //! Most of L2's state is the processor's alone until L1 asks for it, so it stays in vmcs02 and is read when it is asked for,
 //! all of it at once: who reads one segment reads the others.
 
-use vmcs::Access;
+use vmcs::{Access, Encoding};
 use vmcs::controls::{ExitControls, SecondaryBased};
 use vmcs::fields::*;
 
@@ -30,16 +30,20 @@ impl Nested {
 
     pub(crate) fn read_from(&mut self, vmcs02: &Vmcs02<'_, impl Access>) {
         let stale = core::mem::replace(&mut self.stale, SlotSet::EMPTY);
-        for slot in stale.iter() {
-            let encoding = slot.info().encoding;
-            let value = if encoding == GUEST_CR0.encoding() {
-                self.cr0_of_l2(vmcs02)
-            } else if encoding == GUEST_CR4.encoding() {
-                self.cr4_of_l2(vmcs02)
-            } else {
-                vmcs02.read_raw(encoding)
-            };
+        stale.for_each(|slot| {
+            let value = self.stale_value(vmcs02, slot.info().encoding);
             self.vmcs12.set_value(slot, value);
+        });
+    }
+
+    /// One of the fields that are newer in vmcs02.
+    pub(crate) fn stale_value(&self, vmcs02: &impl Access, encoding: Encoding) -> u64 {
+        if encoding == GUEST_CR0.encoding() {
+            self.cr0_of_l2(vmcs02)
+        } else if encoding == GUEST_CR4.encoding() {
+            self.cr4_of_l2(vmcs02)
+        } else {
+            vmcs02.read_raw(encoding)
         }
     }
 

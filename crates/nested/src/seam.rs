@@ -1,5 +1,7 @@
 //! The seams: what nested VMX needs of the processor, of L1's memory, and of L1's model-specific registers.
 
+use core::sync::atomic::AtomicU64;
+
 use arch::{GuestMemory, GuestPhys, HostPhys, Msr};
 use ept::{Backing, Frames, Shadows};
 use vmcs::Access;
@@ -55,9 +57,11 @@ pub trait L1Memory: GuestMemory + Backing {
     fn host(&self, at: GuestPhys) -> Option<HostPhys> {
         self.backing(at).map(|backed| backed.host)
     }
-}
 
-impl<M: GuestMemory + Backing> L1Memory for M {}
+    /// The page of L1's RAM at `page`, a multiple of 4 KiB, as words that L1 and the processor may change at any time; `None`
+    /// where L1 has no RAM.
+    fn words(&self, page: GuestPhys) -> Option<&[AtomicU64; 512]>;
+}
 
 /// RDMSR or WRMSR of L1 would raise #GP.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -14,44 +14,61 @@ use crate::seam::{Processor, Which};
 use crate::slots::Slot;
 use crate::state::Nested;
 
-/// Exit information: L1 reads it without an exit; its writes, which hardly anybody makes, exit.
-pub(crate) const READ: [Encoding; 9] = [
-    EXIT_REASON.encoding(),
-    EXIT_QUALIFICATION.encoding(),
-    GUEST_LINEAR_ADDRESS.encoding(),
-    VM_EXIT_INTERRUPTION_INFO.encoding(),
-    VM_EXIT_INTERRUPTION_ERROR_CODE.encoding(),
-    IDT_VECTORING_INFO.encoding(),
-    IDT_VECTORING_ERROR_CODE.encoding(),
-    VM_EXIT_INSTRUCTION_LEN.encoding(),
-    VM_EXIT_INSTRUCTION_INFO.encoding(),
-];
+/// The fields that have copies, each a constant, so that a copy is one VMREAD or VMWRITE and one load or store.
+macro_rules! each {
+    ($($group:ident, $each:ident: [$($field:ident),*];)*) => {$(
+        pub(crate) const $group: &[Encoding] = &[$($field.encoding()),*];
 
-/// The same, where EPT exists.
+        macro_rules! $each {
+            ($act:ident) => { $($act!($field);)* };
+        }
+    )*};
+}
+
+each! {
+    // Exit information: L1 reads it without an exit; its writes, which hardly anybody makes, exit.
+    READ, each_read: [
+        EXIT_REASON,
+        EXIT_QUALIFICATION,
+        GUEST_LINEAR_ADDRESS,
+        VM_EXIT_INTERRUPTION_INFO,
+        VM_EXIT_INTERRUPTION_ERROR_CODE,
+        IDT_VECTORING_INFO,
+        IDT_VECTORING_ERROR_CODE,
+        VM_EXIT_INSTRUCTION_LEN,
+        VM_EXIT_INSTRUCTION_INFO
+    ];
+    // What L1 reads and writes without an exit.
+    READ_WRITE, each_read_write: [
+        GUEST_RIP,
+        GUEST_RSP,
+        GUEST_RFLAGS,
+        GUEST_INTERRUPTIBILITY_INFO,
+        VM_ENTRY_INTERRUPTION_INFO,
+        VM_ENTRY_EXCEPTION_ERROR_CODE,
+        VM_ENTRY_INSTRUCTION_LEN,
+        CPU_BASED_VM_EXEC_CONTROL,
+        HOST_RSP
+    ];
+}
+
+/// Whether a field has a copy.
+pub(crate) fn is_copied(encoding: Encoding) -> bool {
+    READ.contains(&encoding) || encoding == READ_WITH_EPT || READ_WRITE.contains(&encoding)
+}
+
+/// Exit information that exists with EPT only.
 const READ_WITH_EPT: Encoding = GUEST_PHYSICAL_ADDRESS.encoding();
-
-/// What L1 reads and writes without an exit.
-pub(crate) const READ_WRITE: [Encoding; 9] = [
-    GUEST_RIP.encoding(),
-    GUEST_RSP.encoding(),
-    GUEST_RFLAGS.encoding(),
-    GUEST_INTERRUPTIBILITY_INFO.encoding(),
-    VM_ENTRY_INTERRUPTION_INFO.encoding(),
-    VM_ENTRY_EXCEPTION_ERROR_CODE.encoding(),
-    VM_ENTRY_INSTRUCTION_LEN.encoding(),
-    CPU_BASED_VM_EXEC_CONTROL.encoding(),
-    HOST_RSP.encoding(),
-];
 
 /// Fills the VMREAD and the VMWRITE bitmap (SDM 3C 25.6.15 "VMCS Shadowing Bitmap Addresses"): a set bit exits.
 pub fn fill_bitmaps(vmread: &mut [u8; 4096], vmwrite: &mut [u8; 4096]) {
     vmread.fill(0xff);
     vmwrite.fill(0xff);
     let pass = |page: &mut [u8; 4096], encoding: Encoding| page[(encoding.0 / 8) as usize] &= !(1 << (encoding.0 % 8));
-    for encoding in READ.into_iter().chain([READ_WITH_EPT]) {
+    for &encoding in READ.iter().chain(&[READ_WITH_EPT]) {
         pass(vmread, encoding);
     }
-    for encoding in READ_WRITE {
+    for &encoding in READ_WRITE {
         pass(vmread, encoding);
         pass(vmwrite, encoding);
     }
@@ -98,11 +115,15 @@ impl Nested {
     /// Writes the copies; the shadow VMCS is current.
     #[inline(always)]
     pub(crate) fn fill_shadow(&self, shadow: &mut impl Access) {
-        for encoding in READ.into_iter().chain(READ_WRITE) {
-            shadow.write_raw(encoding, self.vmcs12.value(Slot::known(encoding)));
+        macro_rules! give {
+            ($field:ident) => {
+                shadow.write($field, self.vmcs12.read($field));
+            };
         }
-        if self.capabilities.secondary.supports(SecondaryBased::ENABLE_EPT) {
-            shadow.write_raw(READ_WITH_EPT, self.vmcs12.value(Slot::known(READ_WITH_EPT)));
+        each_read!(give);
+        each_read_write!(give);
+        if self.secondary12().contains(SecondaryBased::ENABLE_EPT) {
+            give!(GUEST_PHYSICAL_ADDRESS);
         }
     }
 
@@ -120,21 +141,23 @@ impl Nested {
     /// The same, while the shadow VMCS is current.
     #[inline(always)]
     pub(crate) fn read_shadow(&mut self, shadow: &impl Access) {
-        for encoding in READ_WRITE {
-            let slot = Slot::known(encoding);
-            let value = shadow.read_raw(encoding);
-            if value != self.vmcs12.value(slot) {
-                self.vmcs12.set_value(slot, value);
-                self.vmcs12.dirty.insert(slot);
-            }
+        macro_rules! take {
+            ($field:ident) => {
+                let value = shadow.read($field);
+                if value != self.vmcs12.read($field) {
+                    self.vmcs12.write($field, value);
+                    self.vmcs12.dirty.insert(Slot::known($field.encoding()));
+                }
+            };
         }
+        each_read_write!(take);
     }
 
-    /// A field that has a copy in the shadow VMCS was changed by VMWRITE with an exit, or by L0, while L1 runs.
+    /// A field that has a copy was changed by VMWRITE with an exit, or by L0, while L1 runs.
+    #[cold]
     pub(crate) fn update_shadow<P: Processor>(&mut self, cpu: &mut P, slot: Slot) {
-        let encoding = slot.info().encoding;
-        let has_copy = READ.contains(&encoding) || encoding == READ_WITH_EPT || READ_WRITE.contains(&encoding);
-        if self.pages.shadow_vmcs.is_some() && has_copy {
+        if self.pages.shadow_vmcs.is_some() {
+            let encoding = slot.info().encoding;
             let value = self.vmcs12.value(slot);
             cpu.make_current(Which::Shadow);
             cpu.vmcs().write_raw(encoding, value);

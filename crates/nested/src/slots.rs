@@ -94,6 +94,12 @@ impl SlotSet {
         self.0[slot.index() / 64] |= 1 << (slot.index() % 64);
     }
 
+    /// Takes a field out.
+    #[inline(always)]
+    pub(crate) const fn remove(&mut self, slot: Slot) {
+        self.0[slot.index() / 64] &= !(1 << (slot.index() % 64));
+    }
+
     /// Whether a field is in the set.
     #[inline(always)]
     pub(crate) const fn contains(&self, slot: Slot) -> bool {
@@ -114,23 +120,20 @@ impl SlotSet {
     }
 
     /// The fields, lowest slot first.
-    #[inline]
-    pub(crate) fn iter(&self) -> impl Iterator<Item = Slot> + use<> {
-        let words = self.0;
-        (0..WORDS).flat_map(move |word| {
-            let mut rest = words[word];
-            core::iter::from_fn(move || {
-                if rest == 0 {
-                    return None;
-                }
-                #[expect(clippy::cast_possible_truncation, reason = "below COUNT, which fits")]
-                let slot = (word * 64) as u8 + rest.trailing_zeros() as u8;
+    #[inline(always)]
+    pub(crate) fn for_each(&self, mut act: impl FnMut(Slot)) {
+        for (word, first) in self.0.into_iter().zip([0u8, 64, 128]) {
+            let mut rest = word;
+            while rest != 0 {
+                #[expect(clippy::cast_possible_truncation, reason = "below 64")]
+                act(Slot(first + rest.trailing_zeros() as u8));
                 rest &= rest - 1;
-                Some(Slot(slot))
-            })
-        })
+            }
+        }
     }
 }
+
+const _: () = assert!(WORDS == 3, "for_each names the first slot of each word");
 
 #[cfg(test)]
 mod tests {

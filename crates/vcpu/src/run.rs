@@ -42,13 +42,22 @@ impl Vcpu {
             {
                 return left;
             }
-            self.arm_timer(cpu, world);
-            let launched = if self.in_l2() { &mut self.launched02 } else { &mut self.launched };
-            if let Err(refused) = cpu.enter(&mut self.regs, *launched) {
-                return Left::Stop(entry_refused(refused));
-            }
-            *launched = true;
-            match exits::handle(self, cpu, world) {
+            let next = if self.in_l2 {
+                self.arm_timer_for_l2(cpu, world);
+                if let Err(refused) = cpu.enter(&mut self.regs, self.launched02) {
+                    return Left::Stop(entry_refused(refused));
+                }
+                self.launched02 = true;
+                exits::handle_l2(self, cpu, world)
+            } else {
+                self.arm_timer(cpu, world);
+                if let Err(refused) = cpu.enter(&mut self.regs, self.launched) {
+                    return Left::Stop(entry_refused(refused));
+                }
+                self.launched = true;
+                exits::handle(self, cpu, world)
+            };
+            match next {
                 Next::Resume => {}
                 Next::Attend => self.attention = true,
                 Next::Stop(stop) => return Left::Stop(stop),
@@ -75,7 +84,7 @@ impl Vcpu {
         };
         self.deadline = self.machine_time(now, self.apic.deadline());
         self.sample_pic(world);
-        if self.in_l2() {
+        if self.in_l2 {
             if now >= self.slice_end || world.wanted_elsewhere() {
                 self.attention = true;
                 return Some(Left::SliceOver);
@@ -124,7 +133,7 @@ impl Vcpu {
             world.published(self.apic.identity());
         }
         if self.activity == Activity::WaitForSipi
-            && !self.in_l2()
+            && !self.in_l2
             && let Some(page) = events.startup
         {
             self.start_at_page(cpu, page);
@@ -137,9 +146,6 @@ impl Vcpu {
     /// The field is loaded anew at every entry, so while something is due it is written before every entry.
     #[inline(always)]
     fn arm_timer<C: Cpu, W: World>(&mut self, cpu: &mut C, world: &W) {
-        if self.in_l2() {
-            return self.arm_timer_for_l2(cpu, world);
-        }
         let deadline = self.deadline.min(world.deadline()).min(self.slice_end);
         if deadline == u64::MAX {
             if self.timer_armed {

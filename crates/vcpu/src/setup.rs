@@ -149,6 +149,7 @@ impl Vcpu {
             attention: true,
             launched: false,
             launched02: false,
+            in_l2: false,
             nested: None,
             init_latched: false,
             leaves_l2_at_once: false,

@@ -47,6 +47,29 @@ pub(crate) fn finish_at(vcpu: &mut Vcpu, cpu: &mut impl Cpu, from: u64, to: u64)
     next
 }
 
+/// Past an instruction that leaves RFLAGS as `flags` says, given those before it.
+#[inline(always)]
+pub(crate) fn skip_with_flags(vcpu: &mut Vcpu, cpu: &mut impl Cpu, flags: impl FnOnce(u64) -> u64) -> Next {
+    let vmcs = cpu.vmcs();
+    let before = vmcs.read(GUEST_RFLAGS);
+    vmcs.write(GUEST_RFLAGS, flags(before));
+    if before & (Rflags::TF | Rflags::RF).bits() != 0 {
+        return skip_instruction(vcpu, cpu);
+    }
+    let length = vmcs.read(VM_EXIT_INSTRUCTION_LEN);
+    let from = vmcs.read(GUEST_RIP);
+    let to = from.wrapping_add(u64::from(length));
+    let to = if (from ^ to) >> 31 == 0 { to } else { wrapped(cpu, to) };
+    let vmcs = cpu.vmcs();
+    vmcs.write(GUEST_RIP, to);
+    let blocking = Blocking::read(vmcs);
+    if blocking.by_shadow() {
+        blocking.without_shadow().write(vmcs);
+        return Next::Attend;
+    }
+    Next::Resume
+}
+
 /// Between two iterations of a string instruction with REP, the emulator having executed some: RIP stays.
 ///
 /// An iteration ends blocking by STI and MOV SS and owes the single-step trap like an instruction. The rest of the

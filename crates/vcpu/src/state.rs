@@ -60,6 +60,8 @@ pub struct Vcpu {
     pub(crate) launched: bool,
     /// vmcs02 has been launched since it was last cleared.
     pub(crate) launched02: bool,
+    /// L2 is the guest that runs: what [`Nested::in_l2`] says, at hand for the run loop.
+    pub(crate) in_l2: bool,
     /// VMX for L1's own guests; none where L1 does not have it.
     pub(crate) nested: Option<&'static mut Nested>,
     /// An INIT that VMX root operation blocks, or that L2 has not met yet.
@@ -109,7 +111,7 @@ impl Vcpu {
     /// Whether L2 is the guest that runs.
     #[inline(always)]
     pub fn in_l2(&self) -> bool {
-        self.nested.as_ref().is_some_and(|nested| nested.in_l2())
+        self.in_l2
     }
 
     /// What happened between L1 and L2, where L1 has VMX.

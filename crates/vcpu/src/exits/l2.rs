@@ -73,6 +73,7 @@ pub(crate) fn synthesize<C: Cpu, W: World>(vcpu: &mut Vcpu, cpu: &mut C, world: 
 /// L1 runs again. Nothing can have changed about its events unless one waits.
 #[inline(always)]
 fn after_exit(vcpu: &mut Vcpu, done: Result<(), Abort>) -> Next {
+    vcpu.in_l2 = false;
     vcpu.activity = Activity::Active;
     vcpu.leaves_l2_at_once = false;
     match done {

@@ -48,9 +48,6 @@ impl Next {
 pub(crate) fn handle<C: Cpu, W: World>(vcpu: &mut Vcpu, cpu: &mut C, world: &W) -> Next {
     let reason = ExitReason::read(cpu.vmcs());
     vcpu.counters.count(reason);
-    if vcpu.in_l2() {
-        return l2::handle(vcpu, cpu, world, reason);
-    }
     match reason {
         ExitReason::CPUID => cpuid::handle(vcpu, cpu),
         ExitReason::VMCALL => instruction::vmcall(vcpu, cpu),
@@ -59,6 +56,14 @@ pub(crate) fn handle<C: Cpu, W: World>(vcpu: &mut Vcpu, cpu: &mut C, world: &W) 
         ExitReason::VMRESUME => vmx::enter(vcpu, cpu, world, false),
         _ => handle_decoded(vcpu, cpu, world, reason),
     }
+}
+
+/// Handles the exit of L2 that vmcs02 describes.
+#[inline(always)]
+pub(crate) fn handle_l2<C: Cpu, W: World>(vcpu: &mut Vcpu, cpu: &mut C, world: &W) -> Next {
+    let reason = ExitReason::read(cpu.vmcs());
+    vcpu.counters.count(reason);
+    l2::handle(vcpu, cpu, world, reason)
 }
 
 #[inline(never)]

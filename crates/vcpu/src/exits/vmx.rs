@@ -15,7 +15,7 @@ use crate::exits::Next;
 use crate::exits::instruction::privilege_level;
 use crate::exits::msr_list::ListedMsrs;
 use crate::registers::VmcsRegisters;
-use crate::skip::skip_instruction;
+use crate::skip::skip_with_flags;
 use crate::state::{Activity, Vcpu};
 use crate::stop::Stop;
 use crate::world::{EntryFailure, Report, World};
@@ -88,9 +88,7 @@ fn admitted(vcpu: &mut Vcpu, cpl: u32) -> Result<&mut Nested, Fault> {
 /// RFLAGS as the instruction leaves them, and on behind it.
 #[inline(always)]
 fn finish(vcpu: &mut Vcpu, cpu: &mut impl Cpu, outcome: Outcome) -> Next {
-    let flags = cpu.vmcs().read(GUEST_RFLAGS);
-    cpu.vmcs().write(GUEST_RFLAGS, outcome.flags(flags));
-    skip_instruction(vcpu, cpu)
+    skip_with_flags(vcpu, cpu, |before| outcome.flags(before))
 }
 
 fn vmxon<C: Cpu, W: World>(
@@ -214,6 +212,7 @@ pub(super) fn enter<C: Cpu, W: World>(vcpu: &mut Vcpu, cpu: &mut C, world: &W, l
 /// L2 is the guest from here on.
 #[inline(always)]
 fn entered(vcpu: &mut Vcpu, activity: u32) -> Next {
+    vcpu.in_l2 = true;
     if activity != 0 {
         // It does not run, so that there is no entry to wait for.
         vcpu.activity = if activity == 3 { Activity::WaitForSipi } else { Activity::Halted };
@@ -245,7 +244,7 @@ pub(super) fn register(vcpu: &Vcpu, cpu: &mut impl Cpu, gpr: Gpr) -> u64 {
 /// Whether the guest that ran last is in 64-bit mode, where VMREAD and VMWRITE have 64-bit operands.
 #[inline(always)]
 fn is_64_bit(vmcs: &impl Access) -> bool {
-    vmcs.read(GUEST_IA32_EFER) & Efer::LMA.bits() != 0 && AccessRights(vmcs.read(GUEST_CS_ACCESS_RIGHTS)).is_long()
+    AccessRights(vmcs.read(GUEST_CS_ACCESS_RIGHTS)).is_long() && vmcs.read(GUEST_IA32_EFER) & Efer::LMA.bits() != 0
 }
 
 /// What VMWRITE writes.
@@ -261,16 +260,24 @@ pub(super) fn take<C: Cpu>(
             let value = register(vcpu, cpu, gpr);
             Ok(if is_64_bit(cpu.vmcs()) { value } else { value & 0xffff_ffff })
         }
-        vmcs::instruction_info::Operand::Memory(place) => {
-            let displacement = cpu.vmcs().read(EXIT_QUALIFICATION);
-            let bytes = if is_64_bit(cpu.vmcs()) { 8 } else { 4 };
-            let mut value = [0; 8];
-            let registers = registers(vcpu, cpu);
-            let offset = offset(&registers, place, displacement);
-            read_operand(&registers, memory, place.segment, offset, &mut value[..bytes])?;
-            Ok(u64::from_le_bytes(value))
-        }
+        vmcs::instruction_info::Operand::Memory(place) => take_from_memory(vcpu, cpu, memory, place),
     }
+}
+
+#[inline(never)]
+fn take_from_memory<C: Cpu>(
+    vcpu: &mut Vcpu,
+    cpu: &mut C,
+    memory: &impl arch::GuestMemory,
+    place: MemoryOperand,
+) -> Result<u64, Fault> {
+    let displacement = cpu.vmcs().read(EXIT_QUALIFICATION);
+    let bytes = if is_64_bit(cpu.vmcs()) { 8 } else { 4 };
+    let mut value = [0; 8];
+    let registers = registers(vcpu, cpu);
+    let offset = offset(&registers, place, displacement);
+    read_operand(&registers, memory, place.segment, offset, &mut value[..bytes])?;
+    Ok(u64::from_le_bytes(value))
 }
 
 /// Where VMREAD puts what it read.
@@ -292,14 +299,23 @@ pub(super) fn put<C: Cpu>(
             }
             Ok(())
         }
-        vmcs::instruction_info::Operand::Memory(place) => {
-            let displacement = cpu.vmcs().read(EXIT_QUALIFICATION);
-            let bytes = if is_64_bit(cpu.vmcs()) { 8 } else { 4 };
-            let registers = registers(vcpu, cpu);
-            let offset = offset(&registers, place, displacement);
-            write_operand(&registers, memory, place.segment, offset, &value.to_le_bytes()[..bytes])
-        }
+        vmcs::instruction_info::Operand::Memory(place) => put_into_memory(vcpu, cpu, memory, place, value),
     }
+}
+
+#[inline(never)]
+fn put_into_memory<C: Cpu>(
+    vcpu: &mut Vcpu,
+    cpu: &mut C,
+    memory: &impl arch::GuestMemory,
+    place: MemoryOperand,
+    value: u64,
+) -> Result<(), Fault> {
+    let displacement = cpu.vmcs().read(EXIT_QUALIFICATION);
+    let bytes = if is_64_bit(cpu.vmcs()) { 8 } else { 4 };
+    let registers = registers(vcpu, cpu);
+    let offset = offset(&registers, place, displacement);
+    write_operand(&registers, memory, place.segment, offset, &value.to_le_bytes()[..bytes])
 }
 
 /// The memory operand of an instruction that has one: up to 16 bytes, as words.

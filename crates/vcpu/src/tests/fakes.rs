@@ -205,6 +205,12 @@ impl FakeMemory {
     }
 }
 
+impl nested::L1Memory for FakeMemory {
+    fn words(&self, _: GuestPhys) -> Option<&[std::sync::atomic::AtomicU64; 512]> {
+        None
+    }
+}
+
 impl ept::Backing for FakeMemory {
     fn backing(&self, _: GuestPhys) -> Option<ept::Backed> {
         None
