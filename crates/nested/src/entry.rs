@@ -134,9 +134,6 @@ impl Nested {
             };
         }
         self.is_checked = true;
-        if !self.is_merged {
-            self.saved = self.saved_fields();
-        }
         self.merge(&mut Vmcs02::assume(cpu.vmcs()), memory, &kept, l1.tsc_offset);
         self.prepare_run(&mut Vmcs02::assume(cpu.vmcs()), memory);
         self.select_ept(cpu);

@@ -134,7 +134,7 @@ fn merge(field: &FieldInfo) -> Merge {
     if is!(GUEST_CR3 | GUEST_PDPTE0 | GUEST_PDPTE1 | GUEST_PDPTE2 | GUEST_PDPTE3 | EPT_POINTER | VIRTUAL_PROCESSOR_ID) {
         return Merge::Topic(Topic::AddressSpace);
     }
-    if is!(PIN_BASED_VM_EXEC_CONTROL | CPU_BASED_VM_EXEC_CONTROL | SECONDARY_VM_EXEC_CONTROL | VM_ENTRY_CONTROLS) {
+    if is!(PIN_BASED_VM_EXEC_CONTROL | CPU_BASED_VM_EXEC_CONTROL | SECONDARY_VM_EXEC_CONTROL | VM_ENTRY_CONTROLS | VM_EXIT_CONTROLS) {
         return Merge::Topic(Topic::Controls);
     }
     if is!(EXCEPTION_BITMAP) {

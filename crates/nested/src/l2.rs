@@ -43,6 +43,15 @@ impl Nested {
         self.vmcs12.read(CR4_GUEST_HOST_MASK)
     }
 
+    /// L0 took so many ticks for something that the machine does without an exit: they are not L2's, and the VMX-preemption
+    /// timer of vmcs12 does not count them.
+    #[inline(always)]
+    pub fn spare_timer(&mut self, ticks: u64) {
+        if let Some(deadline) = &mut self.timer_deadline {
+            *deadline = deadline.saturating_add(ticks);
+        }
+    }
+
     /// L0 asks for an exit at the next window of L2's.
     pub fn set_windows<P: Processor>(&mut self, cpu: &mut P, windows: PrimaryBased) {
         if windows != self.window_controls {

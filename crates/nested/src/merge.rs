@@ -50,6 +50,11 @@ impl Nested {
             self.is_prepared = true;
             self.prepare(vmcs02);
         }
+        if topics.contains(Topic::Controls) {
+            // What is loaded and what is saved may be other fields than before.
+            self.saved = self.saved_fields();
+            topics.insert(Topic::Switched);
+        }
         if !topics.is_empty() {
             self.merge_topics(vmcs02, memory, kept, topics, tsc_offset);
         }

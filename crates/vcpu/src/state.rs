@@ -130,8 +130,11 @@ impl Vcpu {
     }
 
     /// When this vCPU's timer wants to run, in machine TSC; `u64::MAX` for never.
-    pub const fn deadline(&self) -> u64 {
-        self.deadline
+    pub fn deadline(&self) -> u64 {
+        match &self.nested {
+            Some(nested) if self.in_l2 => self.deadline.min(nested.timer_deadline()),
+            _ => self.deadline,
+        }
     }
 
     /// The VMCS was cleared, to be loaded on another processor: the next entry is a VMLAUNCH.

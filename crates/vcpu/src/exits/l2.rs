@@ -35,10 +35,33 @@ pub(super) fn handle<C: Cpu, W: World>(vcpu: &mut Vcpu, cpu: &mut C, world: &W, 
     match nested.route(reason, cpu.vmcs(), &vcpu.regs, world.memory(), now) {
         Route::L1 => reflect(vcpu, cpu, world),
         Route::L0 => by_l0(vcpu, cpu, world, reason),
+        other => unseen(vcpu, cpu, world, reason, other, now),
+    }
+}
+
+/// What the machine does without an exit, and L0 after one that began at `start`: L2 must not lose the time.
+#[inline(never)]
+fn unseen<C: Cpu, W: World>(
+    vcpu: &mut Vcpu,
+    cpu: &mut C,
+    world: &W,
+    reason: ExitReason,
+    route: Route,
+    start: u64,
+) -> Next {
+    let next = match route {
         Route::Ept => ept(vcpu, cpu, world, reason),
         Route::ShadowAccess => shadow_access(vcpu, cpu, world, reason),
         Route::VmFunction => vm_function(vcpu, cpu, world),
+        Route::L1 | Route::L0 => Next::Resume,
+    };
+    let ticks = cpu.tsc().wrapping_sub(start);
+    if vcpu.in_l2
+        && let Some(nested) = &mut vcpu.nested
+    {
+        nested.spare_timer(ticks);
     }
+    next
 }
 
 /// L1 gets the exit as the processor made it.
