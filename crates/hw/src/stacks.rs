@@ -1,7 +1,7 @@
 //! Stacks of each processor, a guard page under each: an overflow is a fault, not a corruption of something else.
 //!
 //! ```text
-//! slot of a processor, 64 KiB:   guard | main 28 KiB | guard | NMI 4 KiB | guard | double fault 8 KiB | guard | machine check 8 KiB
+//! slot of a processor, 128 KiB:   guard | main 32 KiB | guard | NMI 4 KiB | guard | double fault 8 KiB | guard | machine check 8 KiB
 //! ```
 
 use arch::PAGE_SIZE;
@@ -10,9 +10,9 @@ use crate::frames::Frames;
 use crate::layout::{self, MAX_PROCESSORS, STACKS};
 use crate::paging::{OutOfFrames, PageTables, Use};
 
-const SLOT: u64 = 64 << 10;
-/// Making a vCPU, with what nested VMX keeps of it, is what takes most.
-const MAIN: u64 = 28 << 10;
+const SLOT: u64 = 128 << 10;
+/// Making a vCPU with its VMX takes most of it.
+const MAIN: u64 = 32 << 10;
 /// The handler counts and returns.
 const NMI: u64 = 4 << 10;
 /// These two end the run with a dump, which needs room.

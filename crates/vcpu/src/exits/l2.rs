@@ -16,7 +16,7 @@ use crate::control_registers::{CR0_OWNED, cr0_is_legal, cr4_owned};
 use crate::cpu::Cpu;
 use crate::exits::memory::Devices;
 use crate::exits::msr_list::ListedMsrs;
-use crate::exits::{Next, control_register, handle_decoded, vmx};
+use crate::exits::{Next, control_register, handle_decoded, lost_rip, vmx};
 use crate::registers::VmcsRegisters;
 use crate::skip::{finish_at, pause_between_iterations, skip_instruction};
 use crate::state::{Activity, Vcpu};
@@ -33,7 +33,12 @@ pub(super) fn handle<C: Cpu, W: World>(vcpu: &mut Vcpu, cpu: &mut C, world: &W, 
     let Some(nested) = vcpu.nested.as_mut() else { return Next::Resume };
     nested.entered();
     match nested.route(reason, cpu.vmcs(), &vcpu.regs, world.memory(), now) {
-        Route::L1 => reflect(vcpu, cpu, world),
+        Route::L1 => {
+            if reason == ExitReason::PREEMPTION_TIMER {
+                lost_rip::restore(vcpu, cpu, world);
+            }
+            reflect(vcpu, cpu, world)
+        }
         Route::L0 => by_l0(vcpu, cpu, world, reason),
         other => unseen(vcpu, cpu, world, reason, other, now),
     }

@@ -6,10 +6,13 @@
 //! state is recognized by the exception's own frame, which lies on top of the stack and returns to just this RIP, and
 //! the gate tells where the handler is. The image asks for it on Bochs only.
 
+use core::cell::Cell;
+
 use arch::control::{Efer, Rflags};
 use arch::segment::AccessRights;
 use arch::{GuestMemory, Linear};
 use emulate::{AccessKind, Registers, translate};
+use ept::L2Memory;
 use vmcs::Access;
 use vmcs::fields::*;
 
@@ -37,16 +40,27 @@ pub(super) fn restore<C: Cpu, W: World>(vcpu: &mut Vcpu, cpu: &mut C, world: &W)
     if vmcs.read(GUEST_RFLAGS) & Rflags::IF.bits() == 0
         && vmcs.read(GUEST_IA32_EFER) & Efer::LMA.bits() != 0
         && vmcs.read(GUEST_RSP).is_multiple_of(16)
-        && let Some(handler) = handler(vcpu, cpu, world)
+        && let Some(handler) = find(vcpu, cpu, world)
     {
         cpu.vmcs().write(GUEST_RIP, handler);
         world.report(Report::LostRip);
     }
 }
 
-/// Where RIP should be, if it is wrong.
+/// Where RIP should be, if it is wrong, by the memory of who ran: L1, or an L2 behind L1's extended page tables.
 #[cold]
-fn handler<C: Cpu, W: World>(vcpu: &mut Vcpu, cpu: &mut C, world: &W) -> Option<u64> {
+fn find<C: Cpu, W: World>(vcpu: &mut Vcpu, cpu: &mut C, world: &W) -> Option<u64> {
+    let ept12 = if vcpu.in_l2() { vcpu.nested.as_ref()?.ept12().copied() } else { None };
+    match ept12 {
+        Some(ept12) => {
+            let denied = Cell::new(None);
+            handler(vcpu, cpu, &L2Memory::new(world.memory(), &ept12, None, ept::Access::READ, &denied))
+        }
+        None => handler(vcpu, cpu, world.memory()),
+    }
+}
+
+fn handler<C: Cpu>(vcpu: &mut Vcpu, cpu: &mut C, memory: &impl GuestMemory) -> Option<u64> {
     let vmcs = cpu.vmcs();
     let (rip, rsp) = (vmcs.read(GUEST_RIP), vmcs.read(GUEST_RSP));
     let is_kernel = AccessRights(vmcs.read(GUEST_CS_ACCESS_RIGHTS)).is_long()
@@ -62,8 +76,8 @@ fn handler<C: Cpu, W: World>(vcpu: &mut Vcpu, cpu: &mut C, world: &W) -> Option<
     let paging = registers.paging();
     let kind = AccessKind { implicit: true, ..AccessKind::READ };
     let word = |address: u64| {
-        let at = translate(world.memory(), &paging, Linear(address), kind).ok()?.address;
-        world.memory().read_u64(at).ok()
+        let at = translate(memory, &paging, Linear(address), kind).ok()?.address;
+        memory.read_u64(at).ok()
     };
     let is_frame = is_kernel
         && rsp.checked_add(FRAME_BYTES).is_some()
