@@ -18,6 +18,7 @@
 //! | `bench` | ticks of what may exit |
 //! | `abuse` | what no kernel should do; the first argument says which |
 //! | `caps` | the text of a board's `vmx-caps.toml`; on the bare machine only |
+//! | `oracle` | random VM entries (`seed=S count=N first=I`), a line for each; judged by `cargo xtask oracle --random` |
 //!
 //! Beside `NAME` lies `NAME.expected`: the log of the bare machine with one processor and no arguments, `NAME.2.expected`
 //! with two processors, `NAME.WORD.expected` with the argument WORD.

@@ -45,7 +45,7 @@ enum Command {
     Run(run::Options),
     /// Run the host tests, the lints, tidy, and the tests in the emulator
     Test(test_run::Options),
-    /// Compare the nested guests with the bare machine
+    /// Compare the nested guests, or random VM entries, with the bare machine
     Oracle(oracle::Options),
     /// Measure what exits cost, in ticks of the emulated machine
     Bench(bench::Options),

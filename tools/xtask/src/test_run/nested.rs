@@ -26,7 +26,7 @@ const GUESTS: [(&str, u32); 13] = [
 pub(crate) const BOARDS: [&str; 2] = [board::DEFAULT, HASWELL];
 
 /// The image's word that leaves VMCS shadowing alone.
-const NO_SHADOWING: &str = "vmcs-shadowing=off";
+pub(crate) const NO_SHADOWING: &str = "vmcs-shadowing=off";
 
 /// Every nested guest on these boards, with VMCS shadowing (where the machine has it) or without.
 pub(super) fn cases(boards: &[&str], shadowing: bool) -> Result<Vec<Case>> {
