@@ -8,16 +8,15 @@ use hw::frames::FRAMES;
 use hw::guest_state::GuestState;
 use hw::vmx::{self, CurrentVmcs};
 use hw::{apic, halt, percpu, tsc};
-use sched::{Decision, RunQueue, State};
+use sched::{Decision, Member, RunQueue, Set, State};
 use vcpu::{Activity, Identity, Left, Stop, Vcpu};
 use vlapic::Bus as _;
 use vmcs::{Access as _, fields};
 
 use crate::cpu::{Own, Processor};
 use crate::guest::leak_one;
-use crate::guest::{Guest, Sentence, leak, sentence};
+use crate::guest::{Guest, Sentence, leak, no_memory_for_tables, sentence};
 use crate::tables::TableFrames;
-use crate::vm::MAX_VCPUS;
 use crate::world::Place;
 use crate::{console, dump, failed_entry};
 
@@ -65,17 +64,20 @@ pub(crate) fn run(guest: &'static Guest) -> Result<(), Sentence> {
     let mine = (0..guest.vm.cpus()).skip(percpu::number() as usize).step_by(guest.processors as usize);
     let count = mine.clone().count();
     let slots = leak(count, |_| None)?;
-    let mut queue = RunQueue::<MAX_VCPUS>::new(tsc::frequency() / 100);
+    let [queue, ..] = leak(1, |_| RunQueue::EMPTY)? else { return Err(no_memory_for_tables()) };
+    queue.set_slice(tsc::frequency() / 100);
     for ((slot, index), id) in slots.iter_mut().zip(mine).zip(0..) {
         let resident = slot.insert(Resident::new(guest, index, count > 1)?);
         let state = if resident.vcpu.activity() == Activity::Active { State::Ready } else { State::WaitsForSipi };
-        queue.add(id, state).map_err(|_| sentence(format_args!("a processor cannot run so many vCPUs")))?;
+        let member = Member { vcpu: id, vm: 0, weight: 1, allowed: Set::ALL };
+        let added = queue.add(member, state, tsc::now());
+        added.map_err(|_| sentence(format_args!("a processor cannot run so many vCPUs")))?;
     }
     let mut loaded = None;
     while guest.vm.stop().is_none() {
         for (slot, id) in slots.iter_mut().zip(0..) {
             if slot.as_mut().is_some_and(Resident::has_reason_to_wake) {
-                queue.wake(id);
+                queue.wake(id, tsc::now());
             }
         }
         match queue.next(tsc::now()) {
@@ -93,26 +95,27 @@ pub(crate) fn run(guest: &'static Guest) -> Result<(), Sentence> {
                 let Some(resident) = slots.get_mut(usize::from(id)).and_then(Option::as_mut) else { break };
                 let left = resident.run(loaded != Some(id), until);
                 loaded = Some(id);
+                let now = tsc::now();
                 match left {
                     Left::Halted { deaf } => {
-                        queue.halted(id);
+                        queue.halted(id, resident.deadline(), now);
                         if guest.vm.waits(resident.place.index, deaf) {
                             // SAFETY: the VMCS that just ran is still current, and no other value for it lives.
                             dump::guest(&resident.vcpu, &unsafe { CurrentVmcs::assume() });
                         }
                     }
                     Left::WaitsForSipi => {
-                        queue.waits_for_sipi(id);
+                        queue.waits_for_sipi(id, now);
                         guest.vm.waits(resident.place.index, true);
                     }
-                    Left::SliceOver => queue.preempted(id),
+                    Left::SliceOver => queue.preempted(id, now),
                     Left::Stop(stop) => {
-                        queue.stopped(id);
+                        queue.stopped(id, now);
                         guest.vm.end(stop);
                     }
                 }
             }
-            Decision::Idle => idle(slots),
+            Decision::Idle { .. } => idle(slots),
             Decision::AllStopped => break,
         }
         console::pump();
