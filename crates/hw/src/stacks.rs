@@ -11,7 +11,7 @@ use crate::layout::{self, MAX_PROCESSORS, STACKS};
 use crate::paging::{OutOfFrames, PageTables, Use};
 
 const SLOT: u64 = 64 << 10;
-const MAIN: u64 = 16 << 10;
+const MAIN: u64 = 24 << 10;
 /// The handler counts and returns.
 const NMI: u64 = 4 << 10;
 /// These two end the run with a dump, which needs room.

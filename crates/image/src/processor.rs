@@ -64,10 +64,9 @@ pub(crate) fn run(guest: &'static Guest) -> Result<(), Sentence> {
     let mine = (0..guest.vm.cpus()).skip(percpu::number() as usize).step_by(guest.processors as usize);
     let count = mine.clone().count();
     let slots = leak(count, |_| None)?;
-    let [queue, ..] = leak(1, |_| RunQueue::EMPTY)? else { return Err(no_memory_for_tables()) };
-    queue.set_slice(tsc::frequency() / 100);
+    let queue = new_queue()?;
     for ((slot, index), id) in slots.iter_mut().zip(mine).zip(0..) {
-        let resident = slot.insert(Resident::new(guest, index, count > 1)?);
+        let resident = move_in(slot, guest, index, count > 1)?;
         let state = if resident.vcpu.activity() == Activity::Active { State::Ready } else { State::WaitsForSipi };
         let member = Member { vcpu: id, vm: 0, weight: 1, allowed: Set::ALL };
         let added = queue.add(member, state, tsc::now());
@@ -125,6 +124,32 @@ pub(crate) fn run(guest: &'static Guest) -> Result<(), Sentence> {
     }
     DONE.fetch_add(1, Ordering::AcqRel);
     Ok(())
+}
+
+/// Puts vCPU `index` into `slot`. Apart from [`run`], like [`new_queue`]: what is made here is large, and `run` keeps its place on
+/// the stack while vCPUs run.
+#[inline(never)]
+fn move_in<'a>(
+    slot: &'a mut Option<Resident>,
+    guest: &'static Guest,
+    index: usize,
+    shared: bool,
+) -> Result<&'a mut Resident, Sentence> {
+    Ok(slot.insert(Resident::new(guest, index, shared)?))
+}
+
+/// Puts what [`Resident::new`] keeps for nested VMX where it stays; apart, for the same reason.
+#[inline(never)]
+fn move_in_nested<T>(make: impl FnOnce() -> T) -> Result<&'static mut T, Sentence> {
+    leak_one(make())
+}
+
+/// This processor's queue.
+#[inline(never)]
+fn new_queue() -> Result<&'static mut RunQueue, Sentence> {
+    let [queue, ..] = leak(1, |_| RunQueue::EMPTY)? else { return Err(no_memory_for_tables()) };
+    queue.set_slice(tsc::frequency() / 100);
+    Ok(queue)
 }
 
 /// Halts until something may have happened: a kick, or the next deadline of a vCPU or of the devices.
@@ -214,7 +239,11 @@ impl Resident {
             unsafe { CurrentVmcs::assume() }
         };
         self.place.vm.runs(self.place.index);
-        let mut cpu = Processor::new(current, &mut self.own, if self.left_in_l2 { nested::Which::Vmcs02 } else { nested::Which::Vmcs01 });
+        let mut cpu = Processor::new(
+            current,
+            &mut self.own,
+            if self.left_in_l2 { nested::Which::Vmcs02 } else { nested::Which::Vmcs01 },
+        );
         let left = self.vcpu.run(&mut cpu, &self.place, until);
         match left {
             Left::Stop(Stop::EntryFailed) => failed_entry::explain(),
@@ -290,7 +319,7 @@ fn give_vmx(guest: &Guest, vcpu: &mut Vcpu, own: &mut Own, pages: &vcpu::Pages) 
     let nested_pages =
         nested::Pages::new(page()?, guest.msr_bitmap_words, page()?, guest.shadowing.is_some().then_some(own.shadow));
     let base = vcpu.nested_base(&guest.controls, pages, own.vpid02, guest.shadowing.is_some());
-    let nested = leak_one(nested::Nested::new(&guest.machine, base, nested_pages))?;
+    let nested = move_in_nested(|| nested::Nested::new(&guest.machine, base, nested_pages))?;
     vcpu.give_vmx(nested);
     own.ept02 = Some(ept::Shadows::new(ept::Pool::new(TableFrames::default(), EPT02_FRAMES)).ok_or_else(no_memory)?);
     Ok(())
