@@ -62,6 +62,36 @@ pub enum ErrorKind {
     DuplicateName,
     /// No `[[vm]]` at all.
     NoVm,
+    /// `exclusive` without `pin`.
+    NotPinned,
+    /// A processor that the machine does not have.
+    NoProcessor {
+        /// Its number.
+        number: u32,
+        /// How many there are.
+        processors: u32,
+    },
+    /// Other machines have all processors for themselves on which this one could run.
+    NowhereToRun,
+    /// A processor that two machines want for themselves.
+    NotExclusive {
+        /// Its number.
+        number: u32,
+    },
+    /// All machines up to this one have more virtual processors than Nestling runs.
+    TooManyCpus {
+        /// How many it runs.
+        limit: u32,
+    },
+    /// All machines up to this one want more memory than there is.
+    TooMuchMemory {
+        /// What there is for them, in MiB.
+        mib: u64,
+    },
+    /// A port that another machine has, or the image itself.
+    PortTaken,
+    /// A file that is not on the boot medium.
+    NoFile,
 }
 
 impl ConfigError {
@@ -99,6 +129,24 @@ impl fmt::Display for ConfigError {
             ErrorKind::OutOfRange { min, max } => write!(f, ": the number must be from {min} to {max}"),
             ErrorKind::TooMany { limit } => write!(f, ": there may be at most {limit}"),
             ErrorKind::DuplicateName => write!(f, ": another virtual machine has this name, give a new one"),
+            ErrorKind::NotPinned => write!(f, ": say by pin which processors it shall have for itself"),
+            ErrorKind::NoProcessor { number, processors } => {
+                write!(f, ": there is no processor {number}, the machine has {processors}, the first is 0")
+            }
+            ErrorKind::NowhereToRun => {
+                write!(f, ": others have all processors for themselves on which it could run, leave it one")
+            }
+            ErrorKind::NotExclusive { number } => {
+                write!(f, ": another virtual machine has processor {number} for itself, give each its own")
+            }
+            ErrorKind::TooManyCpus { limit } => {
+                write!(f, ": with the machines before it these are more than {limit} processors, give it fewer")
+            }
+            ErrorKind::TooMuchMemory { mib } => {
+                write!(f, ": with the machines before it this is more than the {mib} MiB that there are, give it less")
+            }
+            ErrorKind::PortTaken => write!(f, ": this serial port has another use already, choose another one"),
+            ErrorKind::NoFile => write!(f, ": the boot medium has no such file"),
             ErrorKind::NoVm => write!(f, ": the description has no [[vm]], add one"),
         }
     }

@@ -50,6 +50,21 @@ pub enum SerialPort {
 }
 
 impl SerialPort {
+    /// Its name in options and descriptions.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Com1 => "com1",
+            Self::Com2 => "com2",
+            Self::Com3 => "com3",
+            Self::Com4 => "com4",
+        }
+    }
+
+    /// The port of this name.
+    pub(crate) fn named(name: &str) -> Option<Self> {
+        [Self::Com1, Self::Com2, Self::Com3, Self::Com4].into_iter().find(|port| port.name() == name)
+    }
+
     /// First I/O port, where PCs have always had it.
     pub const fn io_port(self) -> u16 {
         match self {
@@ -131,14 +146,11 @@ impl ImageOptions {
 }
 
 fn port(value: &str) -> Result<Option<SerialPort>, &'static str> {
-    Ok(Some(match value {
-        "com1" => SerialPort::Com1,
-        "com2" => SerialPort::Com2,
-        "com3" => SerialPort::Com3,
-        "com4" => SerialPort::Com4,
-        "none" => return Ok(None),
-        _ => return Err(PORT),
-    }))
+    match (SerialPort::named(value), value) {
+        (None, "none") => Ok(None),
+        (None, _) => Err(PORT),
+        (port, _) => Ok(port),
+    }
 }
 
 fn end(value: &str) -> Result<End, &'static str> {

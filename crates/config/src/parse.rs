@@ -3,14 +3,29 @@
 use heapless::{String, Vec};
 
 use crate::error::{ConfigError, ErrorKind};
+use crate::options::SerialPort;
 use crate::scan::Scanner;
 use crate::vm::{
-    Config, MAX_CPUS, MAX_FILE, MAX_MEMORY_MIB, MAX_MODULE_COMMAND_LINE, MAX_MODULES, MAX_VMS, MIN_MEMORY_MIB,
-    ModuleEntry, Vm,
+    Config, Console, MAX_CPUS, MAX_FILE, MAX_MEMORY_MIB, MAX_MODULE_COMMAND_LINE, MAX_MODULES, MAX_PROCESSOR, MAX_VMS,
+    MAX_WEIGHT, MIN_MEMORY_MIB, ModuleEntry, Vm,
 };
 
 /// The keys of a `[[vm]]`, each a bit in the set of those that were seen.
-const KEYS: [&str; 8] = ["name", "kernel", "kernel-name", "initrd", "modules", "command-line", "memory-mib", "cpus"];
+const KEYS: [&str; 13] = [
+    "name",
+    "kernel",
+    "kernel-name",
+    "initrd",
+    "modules",
+    "command-line",
+    "memory-mib",
+    "cpus",
+    "weight",
+    "pin",
+    "exclusive",
+    "nested",
+    "console",
+];
 /// Those that must be there.
 const REQUIRED: [&str; 2] = ["name", "memory-mib"];
 
@@ -31,35 +46,42 @@ impl Config {
     /// # Errors
     /// The first mistake in the text.
     pub fn read(&mut self, text: &str) -> Result<(), ConfigError> {
+        self.tables(text).map(drop)
+    }
+
+    /// Reads all tables, and tells where each key stands.
+    pub(crate) fn tables(&mut self, text: &str) -> Result<Vec<Table, MAX_VMS>, ConfigError> {
         self.vms.clear();
+        let mut tables: Vec<Table, MAX_VMS> = Vec::new();
         let mut scanner = Scanner::new(text);
-        let mut open = None;
         while !scanner.at_end() {
             scanner.about("");
             scanner.blanks();
             match scanner.peek() {
                 Some('[') => {
-                    self.close(open)?;
-                    open = Some(Open { line: scanner.line(), seen: 0, name_line: scanner.line() });
+                    self.close(&tables)?;
+                    let table = Table { line: scanner.line(), keys: [0; KEYS.len()] };
                     self.open(&mut scanner)?;
+                    // There is room for as many tables as virtual machines.
+                    let _ = tables.push(table);
                 }
                 None | Some('#' | '\n' | '\r') => {}
                 Some(_) => {
                     let key = scanner.bare_key()?;
                     scanner.about(key);
-                    let (Some(open), Some(vm)) = (&mut open, self.vms.last_mut()) else {
+                    let (Some(table), Some(vm)) = (tables.last_mut(), self.vms.last_mut()) else {
                         return Err(scanner.error(ErrorKind::OutsideVm));
                     };
-                    entry(&mut scanner, key, open, vm)?;
+                    entry(&mut scanner, key, table, vm)?;
                 }
             }
             scanner.end_of_line()?;
         }
-        self.close(open)?;
+        self.close(&tables)?;
         if self.vms.is_empty() {
             return Err(ConfigError::new(scanner.line(), "", ErrorKind::NoVm));
         }
-        Ok(())
+        Ok(tables)
     }
 
     /// Takes a table's header and appends a virtual machine.
@@ -75,18 +97,21 @@ impl Config {
         scanner.blanks();
         scanner.expect("]]", "]]")?;
         scanner.about("vm");
-        self.vms.push(Vm { cpus: 1, ..Vm::default() }).map_err(|_| scanner.error(ErrorKind::TooMany { limit: MAX_VMS }))
+        self.vms.push(Vm::default()).map_err(|_| scanner.error(ErrorKind::TooMany { limit: MAX_VMS }))
     }
 
     /// Checks the last virtual machine once all of its keys have been read.
-    fn close(&mut self, open: Option<Open>) -> Result<(), ConfigError> {
-        let (Some(open), Some((vm, others))) = (open, self.vms.split_last_mut()) else { return Ok(()) };
-        let missing = REQUIRED.iter().find(|key| !open.has(key));
+    fn close(&mut self, tables: &[Table]) -> Result<(), ConfigError> {
+        let (Some(table), Some((vm, others))) = (tables.last(), self.vms.split_last_mut()) else { return Ok(()) };
+        let missing = REQUIRED.iter().find(|key| !table.has(key));
         if let Some(key) = missing {
-            return Err(ConfigError::new(open.line, key, ErrorKind::MissingKey));
+            return Err(table.error(key, ErrorKind::MissingKey));
         }
         if others.iter().any(|other| other.name == vm.name) {
-            return Err(ConfigError::new(open.name_line, "name", ErrorKind::DuplicateName));
+            return Err(table.error("name", ErrorKind::DuplicateName));
+        }
+        if vm.exclusive && vm.pin.is_none() {
+            return Err(table.error("exclusive", ErrorKind::NotPinned));
         }
         if vm.kernel_name.is_empty()
             && let Some(kernel) = &vm.kernel
@@ -98,46 +123,56 @@ impl Config {
     }
 }
 
-/// The table that is being read.
+/// Where a table stands.
 #[derive(Clone, Copy)]
-struct Open {
+pub(crate) struct Table {
     /// Line of its header.
     line: u32,
-    /// Keys that were there: bits by position in [`KEYS`].
-    seen: u32,
-    /// Line of its name.
-    name_line: u32,
+    /// Lines of its keys, as in [`KEYS`]; 0 where there is none.
+    keys: [u32; KEYS.len()],
 }
 
-impl Open {
+impl Table {
     fn has(&self, key: &str) -> bool {
-        KEYS.iter().position(|known| *known == key).is_some_and(|index| self.seen & 1 << index != 0)
+        self.line_of(key) != 0
+    }
+
+    fn line_of(&self, key: &str) -> u32 {
+        KEYS.iter().zip(self.keys).find(|(known, _)| **known == key).map_or(0, |(_, line)| line)
+    }
+
+    /// An error about `key`, at its line, or at the table's where it is absent.
+    pub(crate) fn error(&self, key: &str, kind: ErrorKind) -> ConfigError {
+        let line = if self.has(key) { self.line_of(key) } else { self.line };
+        ConfigError::new(line, key, kind)
     }
 }
 
 /// One `key = value` of a virtual machine, the key taken already.
-fn entry(scanner: &mut Scanner<'_>, key: &str, open: &mut Open, vm: &mut Vm) -> Result<(), ConfigError> {
+fn entry(scanner: &mut Scanner<'_>, key: &str, table: &mut Table, vm: &mut Vm) -> Result<(), ConfigError> {
     let Some(index) = KEYS.iter().position(|known| *known == key) else {
         return Err(scanner.error(ErrorKind::UnknownKey));
     };
-    if open.seen & 1 << index != 0 {
+    if table.keys[index] != 0 {
         return Err(scanner.error(ErrorKind::DuplicateKey));
     }
-    open.seen |= 1 << index;
+    table.keys[index] = scanner.line();
     equals(scanner)?;
     match key {
-        "name" => {
-            open.name_line = scanner.line();
-            vm.name = name(scanner)?;
-        }
+        "name" => vm.name = name(scanner)?,
         "kernel" => vm.kernel = Some(name(scanner)?),
         "kernel-name" => vm.kernel_name = name(scanner)?,
         "initrd" => vm.initrd = Some(name(scanner)?),
         "modules" => modules(scanner, &mut vm.modules)?,
         "command-line" => vm.command_line = scanner.string()?,
         "memory-mib" => vm.memory_mib = scanner.integer(MIN_MEMORY_MIB, MAX_MEMORY_MIB)?,
+        "cpus" => vm.cpus = scanner.integer(1, MAX_CPUS)?,
+        "weight" => vm.weight = scanner.integer(1, MAX_WEIGHT)?,
+        "pin" => vm.pin = Some(processors(scanner)?),
+        "exclusive" => vm.exclusive = scanner.boolean()?,
+        "nested" => vm.nested = scanner.boolean()?,
         // The last of KEYS.
-        _ => vm.cpus = scanner.integer(1, MAX_CPUS)?,
+        _ => vm.console = console(scanner)?,
     }
     Ok(())
 }
@@ -153,6 +188,34 @@ fn equals(scanner: &mut Scanner<'_>) -> Result<(), ConfigError> {
 fn name<const N: usize>(scanner: &mut Scanner<'_>) -> Result<String<N>, ConfigError> {
     let name = scanner.string()?;
     if name.is_empty() { Err(scanner.error(ErrorKind::Empty)) } else { Ok(name) }
+}
+
+/// An array of processors' numbers, not empty.
+fn processors(scanner: &mut Scanner<'_>) -> Result<u64, ConfigError> {
+    scanner.expect("[", "a list in brackets")?;
+    let mut processors = 0;
+    loop {
+        scanner.blanks_and_lines()?;
+        if processors != 0 && scanner.take("]") {
+            return Ok(processors);
+        }
+        processors |= 1 << scanner.integer(0, MAX_PROCESSOR)?;
+        scanner.blanks_and_lines()?;
+        if !scanner.take(",") {
+            return scanner.expect("]", "a comma or ]").map(|()| processors);
+        }
+    }
+}
+
+/// Where a COM1 comes out.
+fn console(scanner: &mut Scanner<'_>) -> Result<Console, ConfigError> {
+    let name: String<MAX_FILE> = scanner.string()?;
+    match (name.as_str(), SerialPort::named(&name)) {
+        ("shared", _) => Ok(Console::Shared),
+        ("none", _) => Ok(Console::None),
+        (_, Some(port)) => Ok(Console::Port(port)),
+        _ => Err(scanner.error(ErrorKind::Expected("\"shared\", \"none\" or \"com1\" to \"com4\""))),
+    }
 }
 
 /// An array of inline tables.

@@ -107,6 +107,12 @@ impl<'t> Scanner<'t> {
         Ok(key)
     }
 
+    /// `true` or `false`.
+    pub(crate) fn boolean(&mut self) -> Result<bool, ConfigError> {
+        let value = self.take("true");
+        if value || self.take("false") { Ok(value) } else { Err(self.error(ErrorKind::Expected("true or false"))) }
+    }
+
     /// A decimal number from `min` to `max`, underscores between digits allowed.
     pub(crate) fn integer(&mut self, min: u32, max: u32) -> Result<u32, ConfigError> {
         const WHAT: ErrorKind = ErrorKind::Expected("a whole decimal number");

@@ -2,6 +2,8 @@
 
 use heapless::{String, Vec};
 
+use crate::SerialPort;
+
 /// Virtual machines in one description.
 pub const MAX_VMS: usize = 4;
 /// Modules of one virtual machine.
@@ -18,8 +20,12 @@ pub const MAX_MODULE_COMMAND_LINE: usize = 512;
 pub const MIN_MEMORY_MIB: u32 = 2;
 /// Most memory of a virtual machine in MiB: 4 TiB.
 pub const MAX_MEMORY_MIB: u32 = 1 << 22;
-/// Most processors of a virtual machine.
+/// Most processors of a virtual machine, and of all of them together.
 pub const MAX_CPUS: u32 = 64;
+/// The greatest weight.
+pub const MAX_WEIGHT: u32 = 1000;
+/// The greatest number of a processor of the machine.
+pub const MAX_PROCESSOR: u32 = 63;
 
 /// A machine description: the virtual machines to run, at least one after a successful parse.
 ///
@@ -31,7 +37,7 @@ pub struct Config {
 }
 
 /// One virtual machine.
-#[derive(Clone, Debug, PartialEq, Eq, Default)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Vm {
     /// Its name in the log.
     pub name: String<MAX_NAME>,
@@ -50,6 +56,50 @@ pub struct Vm {
     pub memory_mib: u32,
     /// Virtual processors, from 1 to [`MAX_CPUS`].
     pub cpus: u32,
+    /// The share of each of its virtual processors against others' on the same processor, from 1 to [`MAX_WEIGHT`].
+    pub weight: u32,
+    /// The machine's processors on which it may run, a bit each; none for all that nobody has for himself.
+    pub pin: Option<u64>,
+    /// Nobody else runs on the processors of `pin`.
+    pub exclusive: bool,
+    /// Whether it may be a hypervisor itself: it sees VMX.
+    pub nested: bool,
+    /// Where its COM1 comes out.
+    pub console: Console,
+}
+
+/// Where a virtual machine's COM1 comes out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
+pub enum Console {
+    /// On the image's console port, in lines with its name before them when there are several machines.
+    #[default]
+    Shared,
+    /// On a serial port of its own, byte by byte.
+    Port(SerialPort),
+    /// Nowhere.
+    None,
+}
+
+impl Default for Vm {
+    /// What the keys that are absent mean.
+    fn default() -> Self {
+        Self {
+            name: String::new(),
+            kernel: None,
+            kernel_name: String::new(),
+            initrd: None,
+            modules: Vec::new(),
+            command_line: String::new(),
+            memory_mib: 0,
+            cpus: 1,
+            weight: 1,
+            pin: None,
+            exclusive: false,
+            nested: true,
+            console: Console::Shared,
+        }
+    }
 }
 
 /// A module that a multiboot kernel gets.

@@ -2,7 +2,7 @@
 
 use core::fmt::{Result, Write};
 
-use crate::vm::{Config, Vm};
+use crate::vm::{Config, Console, Vm};
 
 impl Config {
     /// Writes the text that [`Config::parse`] reads back as `self`, if every value is within its limits.
@@ -45,7 +45,23 @@ fn write_vm(vm: &Vm, out: &mut impl Write) -> Result {
     }
     line(out, "command-line", &vm.command_line)?;
     writeln!(out, "memory-mib = {}", vm.memory_mib)?;
-    writeln!(out, "cpus = {}", vm.cpus)
+    writeln!(out, "cpus = {}", vm.cpus)?;
+    writeln!(out, "weight = {}", vm.weight)?;
+    if let Some(pin) = vm.pin {
+        write!(out, "pin = [")?;
+        for number in (0..u64::BITS).filter(|number| pin & 1 << number != 0) {
+            write!(out, "{number}, ")?;
+        }
+        writeln!(out, "]")?;
+    }
+    writeln!(out, "exclusive = {}", vm.exclusive)?;
+    writeln!(out, "nested = {}", vm.nested)?;
+    let console = match vm.console {
+        Console::Shared => "shared",
+        Console::Port(port) => port.name(),
+        Console::None => "none",
+    };
+    line(out, "console", console)
 }
 
 fn line(out: &mut impl Write, key: &str, value: &str) -> Result {

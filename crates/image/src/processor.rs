@@ -8,16 +8,15 @@ use hw::frames::FRAMES;
 use hw::guest_state::GuestState;
 use hw::vmx::{self, CurrentVmcs};
 use hw::{apic, halt, percpu, tsc};
-use sched::{Decision, RunQueue, State};
+use sched::{Decision, Member, RunQueue, Set, State};
 use vcpu::{Activity, Identity, Left, Stop, Vcpu};
 use vlapic::Bus as _;
 use vmcs::{Access as _, fields};
 
 use crate::cpu::{Own, Processor};
 use crate::guest::leak_one;
-use crate::guest::{Guest, Sentence, leak, sentence};
+use crate::guest::{Guest, Sentence, leak, no_memory_for_tables, sentence};
 use crate::tables::TableFrames;
-use crate::vm::MAX_VCPUS;
 use crate::world::Place;
 use crate::{console, dump, failed_entry};
 
@@ -65,17 +64,19 @@ pub(crate) fn run(guest: &'static Guest) -> Result<(), Sentence> {
     let mine = (0..guest.vm.cpus()).skip(percpu::number() as usize).step_by(guest.processors as usize);
     let count = mine.clone().count();
     let slots = leak(count, |_| None)?;
-    let mut queue = RunQueue::<MAX_VCPUS>::new(tsc::frequency() / 100);
+    let queue = new_queue()?;
     for ((slot, index), id) in slots.iter_mut().zip(mine).zip(0..) {
-        let resident = slot.insert(Resident::new(guest, index, count > 1)?);
+        let resident = move_in(slot, guest, index, count > 1)?;
         let state = if resident.vcpu.activity() == Activity::Active { State::Ready } else { State::WaitsForSipi };
-        queue.add(id, state).map_err(|_| sentence(format_args!("a processor cannot run so many vCPUs")))?;
+        let member = Member { vcpu: id, vm: 0, weight: 1, allowed: Set::ALL };
+        let added = queue.add(member, state, tsc::now());
+        added.map_err(|_| sentence(format_args!("a processor cannot run so many vCPUs")))?;
     }
     let mut loaded = None;
     while guest.vm.stop().is_none() {
         for (slot, id) in slots.iter_mut().zip(0..) {
             if slot.as_mut().is_some_and(Resident::has_reason_to_wake) {
-                queue.wake(id);
+                queue.wake(id, tsc::now());
             }
         }
         match queue.next(tsc::now()) {
@@ -93,26 +94,27 @@ pub(crate) fn run(guest: &'static Guest) -> Result<(), Sentence> {
                 let Some(resident) = slots.get_mut(usize::from(id)).and_then(Option::as_mut) else { break };
                 let left = resident.run(loaded != Some(id), until);
                 loaded = Some(id);
+                let now = tsc::now();
                 match left {
                     Left::Halted { deaf } => {
-                        queue.halted(id);
+                        queue.halted(id, resident.deadline(), now);
                         if guest.vm.waits(resident.place.index, deaf) {
                             // SAFETY: the VMCS that just ran is still current, and no other value for it lives.
                             dump::guest(&resident.vcpu, &unsafe { CurrentVmcs::assume() });
                         }
                     }
                     Left::WaitsForSipi => {
-                        queue.waits_for_sipi(id);
+                        queue.waits_for_sipi(id, now);
                         guest.vm.waits(resident.place.index, true);
                     }
-                    Left::SliceOver => queue.preempted(id),
+                    Left::SliceOver => queue.preempted(id, now),
                     Left::Stop(stop) => {
-                        queue.stopped(id);
+                        queue.stopped(id, now);
                         guest.vm.end(stop);
                     }
                 }
             }
-            Decision::Idle => idle(slots),
+            Decision::Idle { .. } => idle(slots),
             Decision::AllStopped => break,
         }
         console::pump();
@@ -122,6 +124,32 @@ pub(crate) fn run(guest: &'static Guest) -> Result<(), Sentence> {
     }
     DONE.fetch_add(1, Ordering::AcqRel);
     Ok(())
+}
+
+/// Puts vCPU `index` into `slot`. Apart from [`run`], like [`new_queue`]: what is made here is large, and `run` keeps its place on
+/// the stack while vCPUs run.
+#[inline(never)]
+fn move_in<'a>(
+    slot: &'a mut Option<Resident>,
+    guest: &'static Guest,
+    index: usize,
+    shared: bool,
+) -> Result<&'a mut Resident, Sentence> {
+    Ok(slot.insert(Resident::new(guest, index, shared)?))
+}
+
+/// Puts what [`Resident::new`] keeps for nested VMX where it stays; apart, for the same reason.
+#[inline(never)]
+fn move_in_nested<T>(make: impl FnOnce() -> T) -> Result<&'static mut T, Sentence> {
+    leak_one(make())
+}
+
+/// This processor's queue.
+#[inline(never)]
+fn new_queue() -> Result<&'static mut RunQueue, Sentence> {
+    let [queue, ..] = leak(1, |_| RunQueue::EMPTY)? else { return Err(no_memory_for_tables()) };
+    queue.set_slice(tsc::frequency() / 100);
+    Ok(queue)
 }
 
 /// Halts until something may have happened: a kick, or the next deadline of a vCPU or of the devices.
@@ -211,7 +239,11 @@ impl Resident {
             unsafe { CurrentVmcs::assume() }
         };
         self.place.vm.runs(self.place.index);
-        let mut cpu = Processor::new(current, &mut self.own, if self.left_in_l2 { nested::Which::Vmcs02 } else { nested::Which::Vmcs01 });
+        let mut cpu = Processor::new(
+            current,
+            &mut self.own,
+            if self.left_in_l2 { nested::Which::Vmcs02 } else { nested::Which::Vmcs01 },
+        );
         let left = self.vcpu.run(&mut cpu, &self.place, until);
         match left {
             Left::Stop(Stop::EntryFailed) => failed_entry::explain(),
@@ -287,7 +319,7 @@ fn give_vmx(guest: &Guest, vcpu: &mut Vcpu, own: &mut Own, pages: &vcpu::Pages) 
     let nested_pages =
         nested::Pages::new(page()?, guest.msr_bitmap_words, page()?, guest.shadowing.is_some().then_some(own.shadow));
     let base = vcpu.nested_base(&guest.controls, pages, own.vpid02, guest.shadowing.is_some());
-    let nested = leak_one(nested::Nested::new(&guest.machine, base, nested_pages))?;
+    let nested = move_in_nested(|| nested::Nested::new(&guest.machine, base, nested_pages))?;
     vcpu.give_vmx(nested);
     own.ept02 = Some(ept::Shadows::new(ept::Pool::new(TableFrames::default(), EPT02_FRAMES)).ok_or_else(no_memory)?);
     Ok(())

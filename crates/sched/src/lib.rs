@@ -1,16 +1,77 @@
 //! Which vCPU next on this processor, and for how long.
 //!
-//! Each pCPU has one [`RunQueue`] of the vCPUs that live on it. The queue knows no clock and no VM: the caller brings the time,
-//! says what became of the vCPU that ran and who was woken, and asks [`RunQueue::next`].
+//! Each processor has one [`RunQueue`] of the vCPUs that live on it. A queue knows no clock and no VM: the caller brings the time,
+//! says what became of the vCPU that ran and who was woken, and asks [`RunQueue::next`]. What processors tell one another
+//! goes through [`Signals`], without a lock.
 //!
-//! Those who could run take turns, a slice each; whoever becomes ready goes to the end of the line. So nobody who is
-//! ready waits longer than a slice for each of the others. A vCPU that nobody waits for runs without end.
+//! # The policy
+//!
+//! Earliest eligible virtual deadline first: I. Stoica and H. Abdel-Wahab, "Earliest Eligible Virtual Deadline First: A Flexible
+//! and Accurate Mechanism for Proportional Share Resource Allocation", TR-95-22, Old Dominion University, 1995. In its words:
+//!
+//! - A processor's virtual time *V* goes by at the rate 1/*W*, where *W* is the weight of all who compete. A vCPU of weight
+//!   *w* is due *w* ticks in one unit of *V*. Its *start* is where its service stands: it moves by 1/*w* for each tick that it
+//!   has used. Its *lag*, *w* (*V* - start), is what it is owed, or owes when that is negative.
+//! - Its next *request* is for a slice *q*; its deadline is start + *q*/*w*. Whose lag is not negative is *eligible*. Of
+//!   those, the one with the earliest deadline runs, to the end of its request.
+//! - After a wake the first request is for *q*/8. Its deadline is early, so a vCPU that owes nothing preempts one that has
+//!   had more; but it gets no more than its share by that.
+//!
+//! What the paper leaves open, or does by moving *V* back, which would let lags grow while vCPUs come and go:
+//!
+//! - Who halts in debt competes on until *V* has reached its start, and pays so; if it is woken before, it still owes the rest. Who
+//!   halts while it is owed time gives that up, and starts at *V* when it is woken. So *V* never goes back.
+//! - If nobody ready is eligible, since some have given up what they were owed, *V* jumps to the least start, as in J. Bennett and
+//!   H. Zhang, "Hierarchical Packet Fair Queueing Algorithms" (WF2Q+), SIGCOMM 1996. If nobody is ready, all debts are void.
+//! - Whose request is preempted makes a new one for a slice. It has been served meanwhile, so its deadline is no earlier.
+//!
+//! # What it promises
+//!
+//! **The lag of whoever is ready stays between -*q* and *q*.** It is not below -*q*: only who is eligible begins to run,
+//! for *q* at most, and nothing else lowers a lag, since *V* never goes back. It is not above *q*: let *D* be a deadline, and
+//! *t* the last time before it at which one with a later deadline began to run. Then nobody with a deadline up to *D* was
+//! eligible: all their starts were *V*(*t*) or later, and those of who came afterwards too. From *t* until *V* is *D* they
+//! ask for no more than their shares of that time, besides which there are the at most *q* ticks of the one that began at *t*,
+//! who has a share itself. So each of them begins its last slice before *V* reaches its deadline, when its lag is *q*.
+//!
+//! **Whoever is ready and does not run waits at most 2 *q* *W* / *w***, where *W* is the weight of all who live on the
+//! processor: its lag is above -*q* when it begins to wait and below *q* when it begins to run, and *V* covers the 2 *q*/*w* between
+//! in no more than that. Among *n* of one weight these are 2 *n* slices; *n* - 1 is what they mostly are.
+//!
+//! Both count from a decision that comes in time: an overrun of the caller adds to them. Both are tested over a
+//! million random steps against an ideal processor (`src/tests/fairness.rs`).
+//!
+//! **A vCPU that spins** lends the rest of its request to another one of its VM ([`RunQueue::spins`]). It is charged for that itself, so
+//! a VM's locks cost other VMs nothing.
+//!
+//! # What it costs
+//!
+//! All who have one weight make requests of one virtual length. So each weight has one line, sorted by start, whose head has the
+//! first deadline too, and a decision compares heads: two for each weight, of which there may be [`MAX_WEIGHTS`]. Who has
+//! just run mostly belongs at the end of its line. At the end of a slice with 64 vCPUs a decision is 150 instructions when they have
+//! one weight, and 186 when they have four (`tests/cost.rs`).
+//!
+//! # Locks
+//!
+//! One lock for each processor's queue. Its own processor takes it for decisions. Another one takes it when it has nobody
+//! to run and [`Signals::waiting`] says that somebody waits here; so it is free but for moments in which a vCPU moves. Who
+//! wakes takes no lock at all: it sets a bit in [`Signals`], and the vCPU's processor calls [`RunQueue::wake`].
 #![cfg_attr(not(test), no_std)]
 #![forbid(unsafe_code)]
 
+mod compete;
+mod lend;
+mod lines;
+mod member;
+mod place;
 mod run_queue;
+mod signals;
+mod virtual_time;
 
-pub use run_queue::{Decision, Full, RunQueue, State};
+pub use member::{Counters, MAX_PROCESSORS, MAX_VCPUS, MAX_WEIGHT, MAX_WEIGHTS, Member, Migrant, Set, State};
+pub use place::{Homeless, place};
+pub use run_queue::{Decision, Refused, RunQueue, Wake};
+pub use signals::Signals;
 
 #[cfg(test)]
 mod tests;

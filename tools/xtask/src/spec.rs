@@ -256,6 +256,7 @@ impl Spec {
             command_line: fit(&self.cmdline, "--cmdline")?,
             memory_mib: self.memory,
             cpus: self.cpus,
+            ..Vm::default()
         };
         let mut description = Config::new();
         if description.vms.push(vm).is_err() {

@@ -1,0 +1,88 @@
+//! A vCPU that spins lends its time to one that may hold the lock.
+
+use crate::lines::Request;
+use crate::member::{State, bit};
+use crate::run_queue::{Mark, RunQueue};
+use crate::{Migrant, Set};
+
+impl RunQueue {
+    /// The running vCPU has executed PAUSE in a loop: it waits for another vCPU of its VM. One of those that are ready
+    /// here gets the processor for the rest of the request, at the spinning vCPU's expense, so that it costs nobody
+    /// else anything; [`Self::next`] will name it. Those who do not spin themselves come first, and among equals all in
+    /// turn.
+    ///
+    /// `false` when there is nobody: the vCPU has then only given up what it was owed. Another processor may have one to take.
+    pub fn spins(&mut self, vcpu: u16, now: u64) -> bool {
+        if !self.runs(vcpu) {
+            return false;
+        }
+        self.charge(now);
+        let vm = self.entry(vcpu).member.vm;
+        self.entry_mut(vcpu).mark = Mark::Spun;
+        let others = self.lines.everybody().iter().map(|other| self.entry(other));
+        let others = others.filter(|other| other.member.vm == vm && other.member.vcpu != vcpu);
+        let helped = others
+            .map(|other| (other.mark == Mark::Spun, other.member.vcpu.wrapping_sub(vcpu + 1) & 63, other.member.vcpu));
+        let Some((_, _, helped)) = helped.min() else {
+            self.put_back();
+            self.yields(vcpu);
+            return false;
+        };
+        let Some(running) = &mut self.running else { return false };
+        running.vcpu = helped;
+        running.woken = false;
+        self.ends(vcpu);
+        self.starts(helped);
+        true
+    }
+
+    /// A vCPU that stands in line lets those go first who may start.
+    fn yields(&mut self, vcpu: u16) {
+        self.lines.take(vcpu);
+        let now = self.virtual_now.after(1);
+        let start = self.lines.start_mut(vcpu);
+        *start = (*start).max(now);
+        self.stand_in_line(vcpu, Request::Whole);
+    }
+
+    /// If `vcpu` has lent its request, it pays up to here, and who has the processor goes on at its own expense.
+    pub(crate) fn call_back_loan(&mut self, vcpu: u16) {
+        if self.running.is_some_and(|running| running.payer == vcpu && running.vcpu != vcpu) {
+            self.put_back();
+        }
+    }
+
+    /// Takes away a vCPU that waits here and may run on processor `by`, the one whose turn is next; only of `vm` if that
+    /// is said. What it owes here is remembered.
+    pub fn take(&mut self, by: u16, vm: Option<u16>, now: u64) -> Option<Migrant> {
+        self.charge(now);
+        let busy = self.running.map_or(0, |running| bit(running.vcpu) | bit(running.payer));
+        let waiting = Set(self.lines.everybody().0 & !busy).iter().map(|vcpu| self.entry(vcpu));
+        let may_go = waiting.filter(|entry| entry.member.allowed.has(by) && vm.is_none_or(|vm| entry.member.vm == vm));
+        let next = may_go.min_by_key(|entry| self.lines.start(entry.member.vcpu).after(self.lines.length(entry.line)));
+        let vcpu = next?.member.vcpu;
+        self.withdraw(vcpu);
+        let now = self.now;
+        let entry = self.entry_mut(vcpu);
+        entry.state = None;
+        entry.counters.migrations += 1;
+        entry.counters.waited += now - entry.since;
+        Some(Migrant { member: entry.member, counters: entry.counters })
+    }
+
+    /// Adds a vCPU that was taken from another queue. It may run here, so that there is room: no error but those of
+    /// [`Self::add`], which it passed before.
+    pub fn receive(&mut self, migrant: Migrant, now: u64) {
+        if self.add(migrant.member, State::Ready, now).is_ok() {
+            self.entry_mut(migrant.member.vcpu).counters = migrant.counters;
+        }
+    }
+
+    /// The processors, out of `idle`, that could run somebody who waits here.
+    #[must_use]
+    pub fn helpers(&self, idle: Set) -> Set {
+        let busy = self.running.map_or(0, |running| bit(running.vcpu) | bit(running.payer));
+        let waiting = Set(self.lines.everybody().0 & !busy).iter();
+        Set(waiting.fold(0, |all, vcpu| all | self.entry(vcpu).member.allowed.0) & idle.0)
+    }
+}

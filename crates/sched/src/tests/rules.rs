@@ -1,0 +1,157 @@
+//! The policy's single rules.
+
+use crate::{Decision, Homeless, MAX_WEIGHT, Member, Refused, RunQueue, Set, Signals, State, Wake, place};
+
+const SLICE: u64 = 800;
+
+fn member(vcpu: u16, vm: u16, weight: u32) -> Member {
+    Member { vcpu, vm, weight, allowed: Set::ALL }
+}
+
+/// Ready vCPUs of one weight, each of the VM that `vms` says.
+fn queue(vms: &[u16]) -> RunQueue {
+    let mut queue = RunQueue::new(SLICE);
+    for (&vm, vcpu) in vms.iter().zip(0..) {
+        queue.add(member(vcpu, vm, 1), State::Ready, 0).unwrap();
+    }
+    queue
+}
+
+fn run(vcpu: u16, until: u64) -> Decision {
+    Decision::Run { vcpu, until }
+}
+
+/// Those of one weight take turns; one that is alone runs until somebody comes.
+#[test]
+fn turns() {
+    let mut queue = queue(&[0, 0, 0]);
+    for turn in 0..9 {
+        let now = turn * SLICE;
+        assert_eq!(queue.next(now), run((turn % 3) as u16, now + SLICE));
+    }
+    queue.halted(2, u64::MAX, 9 * SLICE);
+    queue.stopped(1, 9 * SLICE);
+    queue.stopped(0, 9 * SLICE);
+    assert_eq!(queue.next(9 * SLICE), Decision::Idle { until: u64::MAX });
+    assert_eq!(queue.wake(2, 10 * SLICE), Wake::Ready);
+    assert_eq!(queue.next(10 * SLICE), run(2, u64::MAX));
+    queue.stopped(2, 11 * SLICE);
+    assert_eq!(queue.wake(2, 11 * SLICE), Wake::Noted);
+    assert_eq!(queue.next(11 * SLICE), Decision::AllStopped);
+}
+
+/// A woken vCPU that owes nothing gets the processor at once, for a short request; one that has just had more than its share waits.
+#[test]
+fn a_wake_preempts_who_has_had_more() {
+    let mut queue = queue(&[0, 1]);
+    assert_eq!(queue.next(0), run(0, SLICE));
+    queue.halted(0, u64::MAX, 10);
+    assert_eq!(queue.next(10), run(1, 10 + SLICE));
+    // The debt of 10 ticks is paid by then.
+    assert_eq!(queue.wake(0, 110), Wake::Ready);
+    assert_eq!(queue.next(110), run(0, 110 + SLICE / 8));
+    assert_eq!(queue.next(110 + SLICE / 8), run(1, 110 + SLICE / 8 + SLICE));
+    let counters = queue.counters(0);
+    assert_eq!((counters.ran, counters.wakes, counters.longest_wake), (10 + SLICE / 8, 1, 0));
+
+    let mut queue = self::queue(&[0, 1]);
+    queue.next(0);
+    queue.halted(0, u64::MAX, SLICE);
+    assert_eq!(queue.next(SLICE), run(1, 2 * SLICE));
+    assert_eq!(queue.wake(0, SLICE + 10), Wake::Ready);
+    assert_eq!(queue.next(SLICE + 10), run(1, 2 * SLICE), "it owes half a slice");
+}
+
+/// A timer of a halted vCPU ends the slice of another one and the sleep of the processor.
+#[test]
+fn alarms() {
+    let mut queue = queue(&[0, 1]);
+    queue.next(0);
+    queue.halted(0, 300, 10);
+    assert_eq!(queue.next(10), run(1, 300), "the neighbour's timer comes first");
+    assert_eq!(queue.next(300), run(0, 300 + SLICE / 8));
+    queue.halted(0, 5000, 310);
+    queue.next(310);
+    queue.halted(1, 4000, 320);
+    assert_eq!(queue.next(320), Decision::Idle { until: 4000 });
+    assert_eq!(queue.next(4000), run(1, 5000));
+    assert_eq!(queue.state(0), Some(State::Halted));
+}
+
+/// The time that a spinning vCPU lends is its own: a vCPU of its VM runs to the end of the request, and the other VM's turn
+/// comes as if nothing had been lent.
+#[test]
+fn a_spinning_vcpu_lends_its_time() {
+    let mut queue = queue(&[0, 1, 0]);
+    assert_eq!(queue.next(0), run(0, SLICE));
+    assert!(queue.spins(0, 100));
+    assert_eq!(queue.next(100), run(2, SLICE));
+    assert_eq!(queue.next(SLICE), run(1, 2 * SLICE));
+    assert_eq!(queue.next(2 * SLICE), run(2, 3 * SLICE), "its own turn is still to come");
+    assert_eq!((queue.counters(0).ran, queue.counters(2).ran), (100, 700));
+    // Nobody of its VM is there to help.
+    let mut queue = self::queue(&[0, 1]);
+    queue.next(0);
+    assert!(!queue.spins(0, 100));
+    assert_eq!(queue.next(100), run(1, 100 + SLICE));
+}
+
+/// One that waits goes to a processor where it may run, with its past; the one that runs stays.
+#[test]
+fn moving() {
+    let mut from = RunQueue::new(SLICE);
+    let pinned = Member { allowed: Set(0b01), ..member(1, 0, 1) };
+    from.add(member(0, 0, 1), State::Ready, 0).unwrap();
+    from.add(pinned, State::Ready, 0).unwrap();
+    from.add(member(2, 1, 1), State::Ready, 0).unwrap();
+    from.next(0);
+    assert_eq!(from.helpers(Set(0b110)), Set(0b110));
+    assert!(from.take(1, Some(0), 50).is_none(), "of VM 0 one runs and one is pinned");
+    let taken = from.take(1, None, 50).unwrap();
+    assert_eq!((taken.member.vcpu, from.state(2), from.helpers(Set(0b110))), (2, None, Set::NONE));
+    assert_eq!(from.wake(2, 50), Wake::Elsewhere);
+    let mut to = RunQueue::new(SLICE);
+    to.receive(taken, 60);
+    assert_eq!(to.next(60), run(2, u64::MAX));
+    assert_eq!((to.counters(2).migrations, to.counters(2).waited), (1, 50));
+}
+
+/// What there is no room for, and who may choose a home first.
+#[test]
+fn limits_and_homes() {
+    let mut queue = RunQueue::new(SLICE);
+    for (vcpu, weight, expected) in [
+        (0, 1, Ok(())),
+        (64, 1, Err(Refused::Number)),
+        (1, 0, Err(Refused::Weight)),
+        (1, MAX_WEIGHT + 1, Err(Refused::Weight)),
+        (1, 2, Ok(())),
+        (2, 3, Ok(())),
+        (3, 4, Ok(())),
+        (4, 5, Err(Refused::Weights)),
+        (5, 4, Ok(())),
+    ] {
+        assert_eq!(queue.add(member(vcpu, 0, weight), State::Ready, 0), expected, "vCPU {vcpu} of weight {weight}");
+    }
+    let mut members = [member(0, 0, 1), member(1, 0, 1), member(2, 1, 2)];
+    members[2].allowed = Set(0b01);
+    assert_eq!(place(&members, 2).unwrap()[..3], [1, 1, 0]);
+    members[2].allowed = Set(0b100);
+    assert_eq!(place(&members, 2), Err(Homeless { vcpu: 2 }));
+}
+
+/// One bit a vCPU: the first wake needs a kick, the others find it on its way.
+#[test]
+fn signals() {
+    let signals = Signals::new();
+    signals.moves(7, 3);
+    assert_eq!(signals.home(7), 3);
+    assert!(signals.wake(7, 3));
+    assert!(!signals.wake(8, 3));
+    assert_eq!((signals.take_woken(3), signals.take_woken(3)), (Set(0b11 << 7), Set::NONE));
+    signals.set_idle(5, true);
+    signals.set_waiting(6, true);
+    assert_eq!((signals.idle(), signals.waiting()), (Set(1 << 5), Set(1 << 6)));
+    signals.set_idle(5, false);
+    assert_eq!(signals.idle(), Set::NONE);
+}
