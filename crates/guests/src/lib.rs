@@ -33,6 +33,7 @@
 //! | start the other processors | [`smp`] |
 //! | be a hypervisor | [`vmx`] |
 #![no_std]
+#![expect(clippy::macro_metavars_in_unsafe, reason = "`vmx_flags!`: an instruction's operands are written where it is")]
 #![expect(clippy::cast_possible_truncation, reason = "a 64-bit machine, and numbers cut to what a register takes")]
 
 pub mod acpi;
