@@ -5,6 +5,7 @@
 #![expect(clippy::cast_possible_truncation, reason = "parts of words that are known to be small")]
 
 mod code;
+mod low;
 
 use arch::Gpr;
 use guests::entry::{CODE32, DATA};
@@ -33,6 +34,7 @@ fn main() {
     pic::remap();
     setup::on();
     all_the_way();
+    low::all();
     paged_with_ept();
     paged_without_ept();
     tasks();
