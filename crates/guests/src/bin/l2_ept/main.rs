@@ -75,6 +75,7 @@ fn once(l2: &mut L2, what: &str, code: fn()) {
             equal("linear address", current.read(GUEST_LINEAR_ADDRESS) & !0xfff, PAGE);
         }
         Some(ExitReason::EPT_MISCONFIGURATION) => {
+            equal("qualification", report.qualification(), 0);
             equal("physical address", current.read(GUEST_PHYSICAL_ADDRESS) & !0xfff, PAGE);
         }
         _ => {}

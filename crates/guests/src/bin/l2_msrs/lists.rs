@@ -2,11 +2,11 @@
 
 use arch::msr::Msr;
 use guests::vmx::{Current, equal, instructions, pages};
-use guests::{memory, msr, println};
+use guests::{cpu, memory, msr, println};
 use vmcs::Access;
 use vmcs::fields::{
-    VM_ENTRY_MSR_LOAD_ADDR, VM_ENTRY_MSR_LOAD_COUNT, VM_EXIT_MSR_LOAD_ADDR, VM_EXIT_MSR_LOAD_COUNT,
-    VM_EXIT_MSR_STORE_ADDR, VM_EXIT_MSR_STORE_COUNT,
+    GUEST_CR0, GUEST_CR3, GUEST_CR4, GUEST_SYSENTER_CS, VM_ENTRY_MSR_LOAD_ADDR, VM_ENTRY_MSR_LOAD_COUNT,
+    VM_EXIT_MSR_LOAD_ADDR, VM_EXIT_MSR_LOAD_COUNT, VM_EXIT_MSR_STORE_ADDR, VM_EXIT_MSR_STORE_COUNT,
 };
 
 use crate::{UNKNOWN, free, see, seen};
@@ -77,7 +77,17 @@ fn failing_lists() {
         current.write(VM_EXIT_MSR_STORE_COUNT, 1);
         current.write(VM_EXIT_MSR_LOAD_ADDR, load);
         current.write(VM_EXIT_MSR_LOAD_COUNT, 1);
+        // L2's state was loaded before its MSRs; L1 must not be left with any of it.
+        let [cr0, cr3, cr4] = [cpu::cr0(), cpu::cr3(), cpu::cr4()];
+        current.write(GUEST_CR0, cr0 | 1 << 18);
+        current.write(GUEST_CR3, cr3 | 0x18);
+        current.write(GUEST_CR4, cr4 | 1 << 2);
+        current.write(GUEST_SYSENTER_CS, 0x77);
         println!(" {what}: {}", l2.run());
+        equal("L1's CR0", cpu::cr0(), cr0);
+        equal("L1's CR3", cpu::cr3(), cr3);
+        equal("L1's CR4", cpu::cr4(), cr4);
+        equal("L1's SYSENTER_CS", msr::read(Msr::SYSENTER_CS), 0);
         println!(
             "  KERNEL_GS_BASE {:x}, LSTAR {:x}, CSTAR {:x}, stored {:x}",
             msr::read(Msr::KERNEL_GS_BASE),
