@@ -17,11 +17,16 @@
 //! | `demo` | what `cargo xtask run` shows without a guest |
 //! | `bench` | ticks of what may exit |
 //! | `abuse` | what no kernel should do; the first argument says which |
+//! | `vmx_instructions`, `vmx_fields`, `vmx_operands`, `vmx_32bit` | the VMX instructions, and what they refuse |
+//! | `l2_entry`, `l2_state`, `l2_modes` | entries that fail; what entries and exits load and save; an L2 in every mode |
+//! | `l2_exits`, `l2_msrs`, `l2_events`, `l2_timer` | what exits, and what the exit says |
+//! | `l2_ept`, `l2_paging`, `l2_shadowing`, `l2_smp` | EPT, page tables, VMCS shadowing, two processors |
 //! | `caps` | the text of a board's `vmx-caps.toml`; on the bare machine only |
 //! | `oracle` | random VM entries (`seed=S count=N first=I`), a line for each; judged by `cargo xtask oracle --random` |
 //!
 //! Beside `NAME` lies `NAME.expected`: the log of the bare machine with one processor and no arguments, `NAME.2.expected`
-//! with two processors, `NAME.WORD.expected` with the argument WORD.
+//! with two processors, `NAME.WORD.expected` with the argument WORD. `l2_smp` has two processors always. Machines differ in
+//! what their VMX offers: `cargo xtask oracle` compares each with itself.
 //!
 //! | you want to | look in |
 //! |---|---|
@@ -34,6 +39,7 @@
 //! | start the other processors | [`smp`] |
 //! | be a hypervisor | [`vmx`] |
 #![no_std]
+#![expect(clippy::macro_metavars_in_unsafe, reason = "`vmx_flags!`: an instruction's operands are written where it is")]
 #![expect(clippy::cast_possible_truncation, reason = "a 64-bit machine, and numbers cut to what a register takes")]
 
 pub mod acpi;

@@ -1,6 +1,7 @@
 //! The VMX-preemption timer: SDM 3C 26.5.1 "VMX-Preemption Timer", 27.7.4 "VMX-Preemption Timer". No values, as they are times.
 #![no_std]
 #![no_main]
+#![expect(clippy::cast_possible_truncation, reason = "parts of words that are known to be small")]
 
 use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 

@@ -29,7 +29,7 @@ impl Ept {
         let (root, pointers, directories) = (pages::take(), pages::take(), pages::take_several(4));
         memory::write(root, pointers | ALL);
         for gib in 0..4 {
-            memory::write(pointers + 8 * gib, directories + 4096 * gib | ALL);
+            memory::write(pointers + 8 * gib, (directories + 4096 * gib) | ALL);
         }
         for index in 0..2048 {
             memory::write(directories + 8 * index, index << 21 | ALL | WRITE_BACK | LARGE);

@@ -54,6 +54,17 @@ fn error() -> InstructionError {
     InstructionError(error as u32)
 }
 
+/// The value of something that cannot fail here; the guest stops and says what failed if it does.
+pub fn must<T>(what: &str, result: VmResult<T>) -> T {
+    match result {
+        Ok(value) => value,
+        Err(failure) => {
+            crate::println!("guest stopped: {what}: {failure}");
+            crate::exit(103)
+        }
+    }
+}
+
 /// Executes an instruction with all six status flags set before it; gives the flags after it.
 #[macro_export]
 macro_rules! vmx_flags {

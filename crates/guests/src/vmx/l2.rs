@@ -9,7 +9,7 @@ use vmcs::fields::{
 };
 use vmcs::{Access, Capabilities};
 
-use super::instructions::{self, VmResult};
+use super::instructions::{self, VmResult, must};
 use super::{Controls, Current, Report, enter, pages, setup, state};
 
 /// The number with which an [`L2`] calls when its code has come to its end.
@@ -63,10 +63,7 @@ impl L2 {
     pub fn new(code: fn()) -> Self {
         let capabilities = setup::capabilities();
         let region = setup::region();
-        let ready = instructions::vmclear(region).and_then(|()| instructions::vmptrld(region));
-        if let Err(failure) = ready {
-            panic!("a new VMCS: {failure}");
-        }
+        must("a new VMCS", instructions::vmclear(region).and_then(|()| instructions::vmptrld(region)));
         let stack = pages::take_several(STACK_PAGES) + 4096 * STACK_PAGES as u64;
         let (regs, controls) = (GuestRegs::default(), Controls::default());
         let mut l2 = Self { regs, region, launched: false, stack, controls, capabilities };
@@ -144,9 +141,7 @@ impl L2 {
 
     /// Makes the guest's VMCS the current one again.
     pub fn load(&self) {
-        if let Err(failure) = instructions::vmptrld(self.region) {
-            panic!("the VMCS of a guest: {failure}");
-        }
+        must("the VMCS of a guest", instructions::vmptrld(self.region));
     }
 }
 

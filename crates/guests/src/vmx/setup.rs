@@ -44,9 +44,7 @@ pub fn prepare() {
 pub fn on() -> u64 {
     prepare();
     let region = region();
-    if let Err(failure) = instructions::vmxon(region) {
-        panic!("VMXON: {failure}");
-    }
+    instructions::must("VMXON", instructions::vmxon(region));
     region
 }
 

@@ -6,11 +6,13 @@ use crate::places;
 use anyhow::Result;
 
 /// Each with its number of processors. One topic each, beside its log: crates/guests/src/bin.
-const GUESTS: [(&str, u32); 13] = [
+const GUESTS: [(&str, u32); 15] = [
     ("vmx_instructions", 1),
     ("vmx_fields", 1),
     ("vmx_operands", 1),
+    ("vmx_32bit", 1),
     ("l2_entry", 1),
+    ("l2_state", 1),
     ("l2_exits", 1),
     ("l2_msrs", 1),
     ("l2_events", 1),

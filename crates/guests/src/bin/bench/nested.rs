@@ -4,12 +4,13 @@ use core::sync::atomic::{AtomicU64, Ordering};
 
 use arch::Gpr;
 use guests::vmx::ept::{self, Ept};
+use guests::vmx::instructions::must;
 use guests::vmx::{Current, DONE, L2, call, instructions, setup};
-use guests::{cpu, memory, port, println};
+use guests::{cpu, exit, memory, port, println};
 use vmcs::controls::{PrimaryBased, SecondaryBased};
 use vmcs::fields::{
-    EPT_POINTER, EXIT_QUALIFICATION, EXIT_REASON, GUEST_LDTR_BASE, GUEST_PHYSICAL_ADDRESS, GUEST_RIP,
-    VIRTUAL_PROCESSOR_ID, VM_EXIT_INSTRUCTION_LEN,
+    EPT_POINTER, EXIT_QUALIFICATION, GUEST_LDTR_BASE, GUEST_PHYSICAL_ADDRESS, GUEST_RIP, VIRTUAL_PROCESSOR_ID,
+    VM_EXIT_INSTRUCTION_LEN,
 };
 use vmcs::{Access, Capabilities, EptVpid, ExitReason};
 
@@ -44,9 +45,7 @@ pub(crate) fn all() {
     let capabilities = setup::capabilities();
     vmx_instructions(&capabilities);
     round_trips();
-    if let Err(failure) = instructions::vmxoff() {
-        println!("VMXOFF: {failure}");
-    }
+    must("VMXOFF", instructions::vmxoff());
 }
 
 /// Reads a field and lets nobody drop the read.
@@ -143,7 +142,8 @@ fn keep(ticks: u64) {
 }
 
 fn map_nothing(address: u64) {
-    panic!("an EPT violation at {address:#x}");
+    println!("guest stopped: an EPT violation at {address:#x}");
+    exit(103);
 }
 
 /// The ticks that `code` measures in L2. At each exit L1 does what the usual small one does, and `at_exit`, and goes on behind
@@ -152,10 +152,8 @@ fn run(l2: &mut L2, code: fn(), at_exit: impl Fn(), map: impl Fn(u64)) -> u64 {
     let mut current = Current;
     l2.restart(code);
     loop {
-        if let Err(failure) = l2.enter() {
-            panic!("VM entry: {failure}");
-        }
-        let reason = ExitReason(current.read(EXIT_REASON) as u16);
+        must("VM entry", l2.enter());
+        let reason = ExitReason::read(&current);
         core::hint::black_box(current.read(EXIT_QUALIFICATION));
         if reason == ExitReason::EPT_VIOLATION {
             map(current.read(GUEST_PHYSICAL_ADDRESS));

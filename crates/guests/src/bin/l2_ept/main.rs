@@ -9,7 +9,8 @@ mod structures;
 mod walks;
 
 use guests::vmx::ept::Ept;
-use guests::vmx::{Current, L2, equal, instructions, setup};
+use guests::vmx::instructions::{self, must};
+use guests::vmx::{Current, L2, equal, setup};
 use guests::{entry, memory, pic, println};
 use vmcs::controls::SecondaryBased;
 use vmcs::fields::{EPT_POINTER, GUEST_LINEAR_ADDRESS, GUEST_PHYSICAL_ADDRESS};
@@ -45,9 +46,7 @@ fn with_ept() -> (L2, Ept) {
 
 /// Nothing that was cached of any EPT is used from here on.
 fn flush() {
-    if let Err(failure) = instructions::invept(2, [0, 0]) {
-        panic!("INVEPT: {failure}");
-    }
+    must("INVEPT", instructions::invept(2, [0, 0]));
 }
 
 fn read() {
@@ -76,6 +75,7 @@ fn once(l2: &mut L2, what: &str, code: fn()) {
             equal("linear address", current.read(GUEST_LINEAR_ADDRESS) & !0xfff, PAGE);
         }
         Some(ExitReason::EPT_MISCONFIGURATION) => {
+            equal("qualification", report.qualification(), 0);
             equal("physical address", current.read(GUEST_PHYSICAL_ADDRESS) & !0xfff, PAGE);
         }
         _ => {}

@@ -10,6 +10,9 @@ use vmcs::fields::{GUEST_ACTIVITY_STATE, GUEST_RFLAGS, GUEST_RIP};
 use crate::injection::{event, inject};
 use crate::{INTERRUPTS_ON, VECTOR, from, report};
 
+/// Ticks of the APIC timer until L2 is asleep for certain.
+const LATER: u32 = 200_000;
+
 /// Sends the vector to this processor.
 fn raise() {
     apic::write(Register::ICR, 0x4_4000 | u32::from(VECTOR));
@@ -60,6 +63,22 @@ pub(crate) fn all() {
     take();
     from(current.read(GUEST_RIP));
     interrupts::forget(0x60);
+
+    // L1's own interrupts are off all the time: what wakes L2 is not for L1's RFLAGS to say.
+    println!("while L2 halts");
+    for (what, activity) in [("HLT in L2", 0), ("entered in HLT", 1)] {
+        l2.restart(|| {
+            // SAFETY: the interrupt exits.
+            unsafe { core::arch::asm!("hlt") };
+        });
+        current.write(GUEST_RFLAGS, INTERRUPTS_ON);
+        current.write(GUEST_ACTIVITY_STATE, activity);
+        apic::write(Register::LVT_TIMER, VECTOR.into());
+        apic::write(Register::INITIAL_COUNT, LATER);
+        println!(" {what}: {}", l2.run());
+        take();
+    }
+    apic::write(Register::LVT_TIMER, apic::MASKED);
 
     println!("sent by L2");
     l2.restart(raise);
