@@ -92,8 +92,13 @@ impl FieldUses {
     /// The table for a processor of L1 that has the fields for which `exists` holds.
     pub(crate) fn new(exists: impl Fn(&FieldInfo) -> bool) -> Self {
         let exists = SlotSet::of(exists);
-        let mut uses =
-            Self { merge: [Merge::Not; COUNT], parts: [Parts::empty(); COUNT], exists, cold: SlotSet::EMPTY, copied: SlotSet::of(|field| is_copied(field.encoding)) };
+        let mut uses = Self {
+            merge: [Merge::Not; COUNT],
+            parts: [Parts::empty(); COUNT],
+            exists,
+            cold: SlotSet::EMPTY,
+            copied: SlotSet::of(|field| is_copied(field.encoding)),
+        };
         for slot in Slot::all().filter(|&slot| exists.contains(slot)) {
             let field = slot.info();
             uses.merge[slot.index()] = merge(field);
@@ -134,7 +139,12 @@ fn merge(field: &FieldInfo) -> Merge {
     if is!(GUEST_CR3 | GUEST_PDPTE0 | GUEST_PDPTE1 | GUEST_PDPTE2 | GUEST_PDPTE3 | EPT_POINTER | VIRTUAL_PROCESSOR_ID) {
         return Merge::Topic(Topic::AddressSpace);
     }
-    if is!(PIN_BASED_VM_EXEC_CONTROL | CPU_BASED_VM_EXEC_CONTROL | SECONDARY_VM_EXEC_CONTROL | VM_ENTRY_CONTROLS | VM_EXIT_CONTROLS) {
+    if is!(PIN_BASED_VM_EXEC_CONTROL
+        | CPU_BASED_VM_EXEC_CONTROL
+        | SECONDARY_VM_EXEC_CONTROL
+        | VM_ENTRY_CONTROLS
+        | VM_EXIT_CONTROLS)
+    {
         return Merge::Topic(Topic::Controls);
     }
     if is!(EXCEPTION_BITMAP) {

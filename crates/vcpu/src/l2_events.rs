@@ -54,7 +54,7 @@ impl Vcpu {
             Activity::Active => {}
             Activity::Halted if self.wakes_l2(cpu) => self.activity = Activity::Active,
             Activity::Halted => {
-                return Some(Left::Halted { deaf: !self.l1_takes_interrupts() && !interrupts_on(cpu.vmcs()) });
+                return Some(Left::Halted { deaf: self.is_l2_deaf(cpu) });
             }
             Activity::WaitForSipi => return Some(Left::WaitsForSipi),
         }
@@ -104,6 +104,12 @@ impl Vcpu {
     /// Whether L1 gets external interrupts as exits, whatever L2's RFLAGS.IF.
     fn l1_takes_interrupts(&self) -> bool {
         self.nested.as_ref().is_some_and(|nested| nested.takes_interrupts())
+    }
+
+    /// Whether nothing but an NMI or INIT can end L2's HLT.
+    fn is_l2_deaf(&self, cpu: &mut impl Cpu) -> bool {
+        let has_timer = self.nested.as_ref().is_some_and(|nested| nested.timer_deadline() != u64::MAX);
+        !has_timer && !self.l1_takes_interrupts() && !interrupts_on(cpu.vmcs())
     }
 
     /// Whether L2 in HLT has something to wake for that it takes itself.
