@@ -146,7 +146,7 @@ impl Vcpu {
     /// The field is loaded anew at every entry, so while something is due it is written before every entry.
     #[inline(always)]
     fn arm_timer<C: Cpu, W: World>(&mut self, cpu: &mut C, world: &W) {
-        let deadline = self.deadline.min(world.deadline()).min(self.slice_end);
+        let deadline = self.own_deadline(cpu, world);
         if deadline == u64::MAX {
             if self.timer_armed {
                 self.timer_armed = false;
@@ -164,9 +164,19 @@ impl Vcpu {
 }
 
 impl Vcpu {
+    /// When L0 wants the processor back.
+    #[inline(always)]
+    fn own_deadline<C: Cpu, W: World>(&self, cpu: &mut C, world: &W) -> u64 {
+        let deadline = self.deadline.min(world.deadline()).min(self.slice_end);
+        match self.kick_patience {
+            None => deadline,
+            Some(patience) => deadline.min(cpu.tsc().saturating_add(patience)),
+        }
+    }
+
     /// The same for vmcs02, whose timer is L0's and L1's: L1's ends to the tick, and at once when it begins at 0.
     fn arm_timer_for_l2<C: Cpu, W: World>(&mut self, cpu: &mut C, world: &W) {
-        let own = self.deadline.min(world.deadline()).min(self.slice_end);
+        let own = self.own_deadline(cpu, world);
         let l1 = self.nested.as_ref().map_or(u64::MAX, |nested| nested.timer_deadline());
         if own == u64::MAX && l1 == u64::MAX && !self.leaves_l2_at_once {
             if self.timer02_armed {

@@ -165,6 +165,8 @@ impl Vcpu {
             misc_enable: MISC_ENABLE_RESET,
             mcg_status: 0,
             repairs_lost_rip: identity.repairs_lost_rip,
+            kick_patience: (identity.repairs_lost_rip && identity.cpus > 1)
+                .then_some(identity.frequencies.tsc_hz / 1000),
             deadline: u64::MAX,
             slice_end: u64::MAX,
             timer_armed: true,

@@ -86,6 +86,9 @@ pub struct Vcpu {
     pub(crate) cr4_offered: arch::control::Cr4,
     /// IA32_MISC_ENABLE.
     pub(crate) misc_enable: u64,
+    /// Bochs's VM entry with RFLAGS.IF clear leaves external interrupts masked although they should exit, so that a kick may come
+    /// late: with several processors a run there lasts at most so many TSC ticks.
+    pub(crate) kick_patience: Option<u64>,
     /// See [`crate::Identity::repairs_lost_rip`].
     pub(crate) repairs_lost_rip: bool,
     /// MCG_STATUS as the guest left it.
