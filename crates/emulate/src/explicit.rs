@@ -4,6 +4,7 @@ use arch::segment::SegmentName;
 use arch::{Fault, GuestMemory, GuestPhys, Linear, PAGE_SIZE};
 
 use crate::operand::CodeSize;
+use crate::quick;
 use crate::registers::Registers;
 use crate::segment::linear;
 use crate::walk::{AccessKind, translate};
@@ -16,6 +17,7 @@ const MOST: usize = 16;
 ///
 /// # Errors
 /// The fault that segmentation or paging names; nothing was read then.
+#[inline]
 pub fn read_operand(
     registers: &impl Registers,
     memory: &impl GuestMemory,
@@ -24,6 +26,11 @@ pub fn read_operand(
     into: &mut [u8],
 ) -> Result<(), Fault> {
     let length = into.len();
+    if let Some(at) = quick::place(registers, memory, segment, offset, length, false)
+        && memory.read(at, into).is_ok()
+    {
+        return Ok(());
+    }
     let pieces = pieces(registers, memory, segment, offset, length, AccessKind::READ)?;
     let (first, second) = into.split_at_mut(pieces.split);
     if memory.read(pieces.first, first).is_err() {
@@ -39,6 +46,7 @@ pub fn read_operand(
 ///
 /// # Errors
 /// The fault that segmentation or paging names; nothing was written then.
+#[inline]
 pub fn write_operand(
     registers: &impl Registers,
     memory: &impl GuestMemory,
@@ -46,6 +54,11 @@ pub fn write_operand(
     offset: u64,
     from: &[u8],
 ) -> Result<(), Fault> {
+    if let Some(at) = quick::place(registers, memory, segment, offset, from.len(), true)
+        && memory.write(at, from).is_ok()
+    {
+        return Ok(());
+    }
     let pieces = pieces(registers, memory, segment, offset, from.len(), AccessKind::WRITE)?;
     let (first, second) = from.split_at(pieces.split);
     // What is written where there is no memory is lost on a machine too.
@@ -63,6 +76,7 @@ struct Pieces {
     second: GuestPhys,
 }
 
+#[cold]
 fn pieces(
     registers: &impl Registers,
     memory: &impl GuestMemory,

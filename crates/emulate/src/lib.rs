@@ -6,7 +6,7 @@
 //! | INS and OUTS | [`string_io`] |
 //! | operands of instructions that L0 executes | `explicit.rs` |
 //! | which instructions, and how they are encoded | [`decode`], `prefix.rs`, `modrm.rs`, [`operand`] |
-//! | linear to guest-physical | [`walk`], `page_entry.rs` |
+//! | linear to guest-physical | [`walk`], `page_entry.rs`; a 64-bit kernel's data: `quick.rs` |
 //! | segment and offset to linear | `segment.rs` |
 //! | device, RAM or both | [`place`] |
 //! | flags | `arithmetic.rs` |
@@ -24,6 +24,7 @@ pub mod outcome;
 mod page_entry;
 pub mod place;
 mod prefix;
+mod quick;
 pub mod registers;
 mod segment;
 pub mod string_io;
@@ -35,6 +36,6 @@ pub use explicit::{read_operand, write_operand};
 pub use operand::CodeSize;
 pub use outcome::{Done, Failure};
 pub use place::Device;
-pub use registers::Registers;
+pub use registers::{Kernel, Registers};
 pub use string_io::{IoString, Ports, string_io};
 pub use walk::{AccessKind, Paging, Translation, translate};

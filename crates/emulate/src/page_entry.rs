@@ -13,13 +13,13 @@ pub(crate) const PRESENT: u64 = 1 << 0;
 /// Bit 1: writes are allowed.
 pub(crate) const WRITABLE: u64 = 1 << 1;
 /// Bit 2: user-mode accesses are allowed.
-const USER: u64 = 1 << 2;
+pub(crate) const USER: u64 = 1 << 2;
 /// Bit 5: accessed.
-const ACCESSED: u64 = 1 << 5;
+pub(crate) const ACCESSED: u64 = 1 << 5;
 /// Bit 6 of an entry that maps a page: dirty.
-const DIRTY: u64 = 1 << 6;
+pub(crate) const DIRTY: u64 = 1 << 6;
 /// Bit 7 above level 1: a page, not a table.
-const PAGE_SIZE: u64 = 1 << 7;
+pub(crate) const PAGE_SIZE: u64 = 1 << 7;
 /// Bit 63: no instruction fetches.
 const EXECUTE_DISABLE: u64 = 1 << 63;
 

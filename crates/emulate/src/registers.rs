@@ -36,6 +36,18 @@ pub trait Registers {
 
     /// How linear addresses are translated, and who asks.
     fn paging(&self) -> Paging;
+
+    /// The same in the most frequent case: 64-bit mode, privilege level 0, paging of four levels. `None` elsewhere.
+    fn kernel(&self) -> Option<Kernel>;
+}
+
+/// A 64-bit kernel's paging.
+#[derive(Clone, Copy, Debug)]
+pub struct Kernel {
+    /// CR3.
+    pub cr3: u64,
+    /// Bits that no entry of a paging structure may have: beyond the physical-address width, and execute-disable where it is off.
+    pub reserved: u64,
 }
 
 /// The value of `register` as an operand of `width`, zero-extended.

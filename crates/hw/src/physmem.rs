@@ -128,6 +128,17 @@ impl Shared {
         Ok(())
     }
 
+    /// The aligned 64-bit word at `offset`.
+    #[inline]
+    pub fn read_u64(&self, offset: u64) -> Result<u64, OutsideMemory> {
+        let from = self.at(offset, 8)?;
+        if from.addr() % 8 != 0 {
+            return Err(OutsideMemory);
+        }
+        // SAFETY: `at` checked the bounds and the line above the alignment; the memory is reached by atomics and copies only.
+        Ok(unsafe { AtomicU64::from_ptr(from.cast()) }.load(Ordering::Relaxed))
+    }
+
     /// Writes `from` to `offset`. An aligned access of 1, 2, 4 or 8 bytes is one access.
     #[inline]
     pub fn write(&self, offset: u64, from: &[u8]) -> Result<(), OutsideMemory> {

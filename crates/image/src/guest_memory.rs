@@ -28,7 +28,10 @@ impl GuestRam {
 
     /// Adds a piece; `Err` gives it back when there are too many.
     pub(crate) fn add(&mut self, guest: GuestPhys, host: Shared) -> Result<(), Shared> {
-        self.pieces.push(Piece { guest: guest.get(), host }).map_err(|piece| piece.host)
+        self.pieces.push(Piece { guest: guest.get(), host }).map_err(|piece| piece.host)?;
+        // Most accesses are to the largest piece.
+        self.pieces.sort_unstable_by_key(|piece| core::cmp::Reverse(piece.host.length()));
+        Ok(())
     }
 
     /// The piece that holds `at`, with the offset in it.
@@ -110,6 +113,12 @@ impl GuestMemory for GuestRam {
                 let _ = piece.write(offset, &from[part]);
             })
         })
+    }
+
+    #[inline]
+    fn read_u64(&self, at: GuestPhys) -> Result<u64, OutsideMemory> {
+        let (piece, offset) = self.find(at.get())?;
+        piece.read_u64(offset)
     }
 
     #[inline]

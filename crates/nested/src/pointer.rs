@@ -71,7 +71,7 @@ impl Nested {
             return Outcome::Succeed;
         }
         self.leave_current(cpu, memory);
-        let Ok(vmcs12) = Vmcs12::load(memory, region) else {
+        let Some(vmcs12) = Vmcs12::load(memory, region) else {
             // The page began with the revision a moment ago, and L1's RAM does not go away.
             return self.fail(InstructionError::VMPTRLD_WRONG_REVISION);
         };
@@ -108,8 +108,7 @@ impl Nested {
         let Some(region) = self.current else { return };
         self.take_shadow(cpu);
         self.read_back(cpu);
-        // The region was in RAM when it was loaded, and L1's RAM does not go away.
-        let _ = self.vmcs12.store(memory, region);
+        self.vmcs12.store(memory, region);
         self.current = None;
         self.is_merged = false;
         self.hide_shadow(cpu);

@@ -4,9 +4,12 @@
 //! the VMCS Region"): revision and abort indicator, which are architectural, the launch state, then one word for each
 //! row of the field table. L1 may write anything there; what is read is cut to each field's width.
 
-use arch::{GuestMemory, GuestPhys, OutsideMemory};
+use core::sync::atomic::Ordering;
+
+use arch::{GuestMemory, GuestPhys};
 use vmcs::{Access, Encoding};
 
+use crate::seam::L1Memory;
 use crate::slots::{COUNT, Slot, SlotSet};
 
 /// The revision identifier that L1 finds in IA32_VMX_BASIC. It changes with the format of the region.
@@ -15,9 +18,12 @@ pub const REVISION: u32 = 0x4e53_0001;
 pub(crate) const SHADOW: u32 = 1 << 31;
 /// Offset of the VMX-abort indicator (SDM 3C 28.7 "VMX Aborts").
 pub(crate) const ABORT_OFFSET: u64 = 4;
-const LAUNCHED_OFFSET: u64 = 8;
-const VALUES_OFFSET: u64 = 16;
-const _: () = assert!(VALUES_OFFSET as usize + 8 * COUNT <= 4096, "a VMCS region has 4 KiB");
+/// The word whose low half is the launch state, and the first of the fields' words.
+const LAUNCHED_WORD: usize = 1;
+const VALUES_WORD: usize = 2;
+const LAUNCHED_OFFSET: u64 = 8 * LAUNCHED_WORD as u64;
+const VALUES_OFFSET: u64 = 8 * VALUES_WORD as u64;
+const _: () = assert!(VALUES_WORD + COUNT <= 512, "a VMCS region has 512 words");
 
 /// The fields of one VMCS of L1, and which of them were written since vmcs02 last took them.
 #[derive(Clone, Debug)]
@@ -63,23 +69,26 @@ impl Vmcs12 {
         if encoding.is_high_half() { value >> 32 } else { value }
     }
 
-    /// Reads the region at `at`.
-    pub(crate) fn load(memory: &impl GuestMemory, at: GuestPhys) -> Result<Self, OutsideMemory> {
-        let mut vmcs12 = Self { launched: memory.read_u32(at.add(LAUNCHED_OFFSET))? != 0, ..Self::default() };
+    /// Reads the region at `at`; `None` where L1 has no RAM.
+    pub(crate) fn load(memory: &impl L1Memory, at: GuestPhys) -> Option<Self> {
+        let words = memory.words(at)?;
+        let word = |index: usize| words[index & 511].load(Ordering::Relaxed);
+        #[expect(clippy::cast_possible_truncation, reason = "the launch state is the low half of its word")]
+        let launched = word(LAUNCHED_WORD) as u32 != 0;
+        let mut vmcs12 = Self { launched, ..Self::default() };
         for slot in Slot::all() {
-            let value = memory.read_u64(at.add(VALUES_OFFSET + 8 * slot.index() as u64))?;
-            vmcs12.values[slot.index()] = slot.info().encoding.truncate(value);
+            vmcs12.values[slot.index()] = slot.info().encoding.truncate(word(VALUES_WORD + slot.index()));
         }
-        Ok(vmcs12)
+        Some(vmcs12)
     }
 
-    /// Writes the region at `at` back. L1's RAM does not go away, so this fails only where loading would have.
-    pub(crate) fn store(&self, memory: &impl GuestMemory, at: GuestPhys) -> Result<(), OutsideMemory> {
-        memory.write(at.add(LAUNCHED_OFFSET), &u32::from(self.launched).to_le_bytes())?;
-        for (value, slot) in self.values.iter().zip(0u64..) {
-            memory.write(at.add(VALUES_OFFSET + 8 * slot), &value.to_le_bytes())?;
+    /// Writes the region at `at` back. L1's RAM does not go away, so it is where it was loaded from.
+    pub(crate) fn store(&self, memory: &impl L1Memory, at: GuestPhys) {
+        let Some(words) = memory.words(at) else { return };
+        words[LAUNCHED_WORD].store(self.launched.into(), Ordering::Relaxed);
+        for (word, value) in words[VALUES_WORD..].iter().zip(self.values) {
+            word.store(value, Ordering::Relaxed);
         }
-        Ok(())
     }
 }
 

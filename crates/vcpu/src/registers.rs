@@ -3,7 +3,7 @@
 use arch::control::{Cr0, Cr4, Efer, Rflags};
 use arch::segment::{AccessRights, Segment, SegmentName};
 use arch::{Gpr, GuestRegs};
-use emulate::{CodeSize, Paging, Registers};
+use emulate::{CodeSize, Kernel, Paging, Registers};
 use vmcs::Access;
 use vmcs::fields::*;
 
@@ -72,6 +72,20 @@ impl<V: Access> Registers for VmcsRegisters<'_, V> {
     fn code_size(&self) -> CodeSize {
         let long = self.vmcs.read(GUEST_IA32_EFER) & Efer::LMA.bits() != 0;
         CodeSize::of(AccessRights(self.vmcs.read(GUEST_CS_ACCESS_RIGHTS)), long)
+    }
+
+    #[inline]
+    fn kernel(&self) -> Option<Kernel> {
+        let efer = Efer::from_bits_retain(self.vmcs.read(GUEST_IA32_EFER));
+        let is_64_bit = efer.contains(Efer::LMA) && AccessRights(self.vmcs.read(GUEST_CS_ACCESS_RIGHTS)).is_long();
+        let is_kernel = AccessRights(self.vmcs.read(GUEST_SS_ACCESS_RIGHTS)).dpl() == 0;
+        let cr4 = Cr4::from_bits_retain(self.vmcs.read(GUEST_CR4));
+        if !is_64_bit || !is_kernel || cr4.contains(Cr4::LA57) {
+            return None;
+        }
+        let execute_disable = if efer.contains(Efer::NXE) { 0 } else { 1 << 63 };
+        let beyond_width = 0x000f_ffff_ffff_f000 & !0 << self.physical_width;
+        Some(Kernel { cr3: self.vmcs.read(GUEST_CR3), reserved: execute_disable | beyond_width })
     }
 
     fn paging(&self) -> Paging {

@@ -6,7 +6,7 @@ use std::cell::{Cell, RefCell};
 use arch::control::{Cr0, Cr4, Efer, Rflags};
 use arch::segment::{AccessRights, Segment, SegmentName};
 use arch::{Gpr, GuestMemory, GuestPhys, OutsideMemory, Width};
-use emulate::{CodeSize, Device, Done, Paging, Registers, access};
+use emulate::{CodeSize, Device, Done, Kernel, Paging, Registers, access};
 
 /// RAM from address 0 on.
 pub(crate) struct Ram {
@@ -162,6 +162,14 @@ impl Registers for Vcpu {
     }
     fn paging(&self) -> Paging {
         self.paging
+    }
+
+    fn kernel(&self) -> Option<Kernel> {
+        let paging = &self.paging;
+        let is_kernel = self.code_size() == CodeSize::Bits64 && paging.cpl == 0 && !paging.cr4.contains(Cr4::LA57);
+        let execute_disable = if paging.efer.contains(Efer::NXE) { 0 } else { 1 << 63 };
+        let beyond_width = 0x000f_ffff_ffff_f000 & !0 << paging.physical_width;
+        is_kernel.then_some(Kernel { cr3: paging.cr3, reserved: execute_disable | beyond_width })
     }
 }
 

@@ -54,6 +54,7 @@ pub(crate) fn handle<C: Cpu, W: World>(vcpu: &mut Vcpu, cpu: &mut C, world: &W) 
         ExitReason::VMREAD => vmx::vmread(vcpu, cpu, world),
         ExitReason::VMWRITE => vmx::vmwrite(vcpu, cpu, world),
         ExitReason::VMRESUME => vmx::enter(vcpu, cpu, world, false),
+        ExitReason::VMPTRST => vmx::vmptrst(vcpu, cpu, world),
         _ => handle_decoded(vcpu, cpu, world, reason),
     }
 }

@@ -46,11 +46,7 @@ fn execute<C: Cpu, W: World>(
         VmxInstruction::Vmresume => return Ok(enter(vcpu, cpu, world, false)),
         VmxInstruction::Vmxon(operand) => return vmxon(vcpu, cpu, world, operand),
         VmxInstruction::Vmxoff => return vmxoff(vcpu, cpu, world),
-        VmxInstruction::Vmptrst(operand) => {
-            let pointer = admitted(vcpu, cpl)?.vmptrst();
-            store(vcpu, cpu, world, operand, &pointer.to_le_bytes())?;
-            Outcome::Succeed
-        }
+        VmxInstruction::Vmptrst(_) => return Ok(vmptrst(vcpu, cpu, world)),
         VmxInstruction::Vmclear(operand) => {
             admitted(vcpu, cpl)?;
             let [pointer, _] = load(vcpu, cpu, world, operand, 8)?;
@@ -139,6 +135,26 @@ fn vmxoff<C: Cpu, W: World>(vcpu: &mut Vcpu, cpu: &mut C, world: &W) -> Result<N
     cpu.vmcs().write(CR0_GUEST_HOST_MASK, CR0_OWNED.bits());
     // An INIT that was blocked comes now.
     Ok(finish(vcpu, cpu, outcome).attending())
+}
+
+/// VMPTRST.
+#[inline(never)]
+pub(super) fn vmptrst<C: Cpu, W: World>(vcpu: &mut Vcpu, cpu: &mut C, world: &W) -> Next {
+    let cpl = privilege_level(cpu.vmcs());
+    let vmcs = cpu.vmcs();
+    let info = InstructionInfo(vmcs.read(VM_EXIT_INSTRUCTION_INFO));
+    let operand = InstructionOperand { displacement: vmcs.read(EXIT_QUALIFICATION), info };
+    let stored = match admitted(vcpu, cpl) {
+        Ok(nested) => {
+            let pointer = nested.vmptrst();
+            store(vcpu, cpu, world, operand, &pointer.to_le_bytes())
+        }
+        Err(fault) => Err(fault),
+    };
+    match stored {
+        Ok(()) => finish(vcpu, cpu, Outcome::Succeed),
+        Err(fault) => vcpu.inject_fault(cpu, fault),
+    }
 }
 
 /// VMREAD.
