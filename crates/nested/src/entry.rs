@@ -147,13 +147,15 @@ impl Nested {
             let (reason, qualification) = (ExitReason::ENTRY_FAILURE_MSR_LOADING, u64::from(entry));
             let outcome = Broken::Exit { reason, qualification };
             refused(Refusal { rule: None, outcome, vmcs12: &self.vmcs12 });
+            // The event was for this entry, which does not take place.
+            Vmcs02::assume(cpu.vmcs()).write(VM_ENTRY_INTERRUPTION_INFO, 0);
             return self.failed_entry(cpu, memory, msrs, FailedEntry { reason, qualification });
         }
         self.vmcs12.launched = true;
         self.entry_pending = true;
         self.start_timer(cpu.tsc());
         self.transitions.entries += 1;
-        Entry::Entered { activity: self.activity_at_entry() }
+        Entry::Entered { activity: self.activity_at_entry(cpu.vmcs()) }
     }
 
     #[cold]
@@ -329,14 +331,19 @@ impl Nested {
         Some(u32::try_from(left).unwrap_or(u32::MAX))
     }
 
-    /// The activity state in which L2 starts: an injected event wakes it (SDM 3C 27.7.2 "Activity State").
+    /// The activity state in which L2 starts: an injected event wakes it, and so does a pending debug exception (SDM 3C 27.7.2
+    /// "Activity State", 27.7.3 "Delivery of Pending Debug Exceptions after VM Entry").
     #[inline(always)]
-    fn activity_at_entry(&self) -> u32 {
-        if EventInfo(self.vmcs12.read(VM_ENTRY_INTERRUPTION_INFO)).is_valid() {
-            0
-        } else {
-            self.vmcs12.read(GUEST_ACTIVITY_STATE)
+    fn activity_at_entry(&self, vmcs02: &impl Access) -> u32 {
+        const ENABLED_BREAKPOINT: u64 = 1 << 12;
+        const SINGLE_STEP: u64 = 1 << 14;
+        let activity = self.vmcs12.read(GUEST_ACTIVITY_STATE);
+        if activity == 0 {
+            return 0;
         }
+        let is_woken = EventInfo(self.vmcs12.read(VM_ENTRY_INTERRUPTION_INFO)).is_valid()
+            || vmcs02.read(GUEST_PENDING_DBG_EXCEPTIONS) & (ENABLED_BREAKPOINT | SINGLE_STEP) != 0;
+        if is_woken { 0 } else { activity }
     }
 
     /// Without VPIDs of L1's, transitions flush what is cached of linear addresses (SDM 3C 29.4.3.1 "Operations that
