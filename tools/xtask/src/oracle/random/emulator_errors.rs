@@ -6,7 +6,7 @@
 use arch::control::{Cr0, Cr4};
 use arch::segment::AccessRights;
 use rounds::{Outcome, Round, touched};
-use vmcs::controls::EntryControls;
+use vmcs::controls::{EntryControls, SecondaryBased};
 use vmcs::fields::*;
 use vmcs::{Access, EventInfo, ExitReason};
 
@@ -31,6 +31,8 @@ pub(super) enum Does {
     Fail(Outcome),
     /// L2 exits otherwise.
     Exit(Outcome),
+    /// L2 exits so, which the manual allows and does not ask for.
+    MayExit(Outcome),
 }
 
 /// All that are known.
@@ -130,7 +132,21 @@ pub(super) const ALL: &[EmulatorError] = &[
         text: "SDM 3C 27.6.2: an injected monitor-trap-flag exit comes before the first instruction, whatever \"monitor trap \
                flag\" is; Bochs executes one instruction if it is 1, or was in an earlier entry that exited at once",
     },
+    EmulatorError {
+        rules: &[],
+        when: has_apic_page_among_ept_tables,
+        does: Does::MayExit(Outcome::Exit(ExitReason::APIC_ACCESS, 0)),
+        text: "SDM 3C 30.4.6.2: a physical access to the APIC-access page, as of an EPT entry that lies there, may exit or not; \
+               Bochs exits where Nestling, which reads L1's entries itself, does not",
+    },
 ];
+
+/// Whether the root of L1's EPT lies in the APIC-access page.
+fn has_apic_page_among_ept_tables(round: &Round) -> bool {
+    const BOTH: SecondaryBased = SecondaryBased::VIRTUALIZE_APIC_ACCESSES.union(SecondaryBased::ENABLE_EPT);
+    let secondary = SecondaryBased::from_bits_retain(round.vmcs.read(SECONDARY_VM_EXEC_CONTROL));
+    secondary.contains(BOTH) && round.vmcs.read(EPT_POINTER) & !0xfff == round.vmcs.read(APIC_ACCESS_ADDR)
+}
 
 const GUEST_STATE: Outcome = Outcome::EntryFailure(ExitReason::ENTRY_FAILURE_GUEST_STATE, 0);
 

@@ -55,7 +55,12 @@ pub(super) fn judge(machine: &Machine, seed: u32, first: u32, bare: &[Outcome], 
                     && account.admits(nested)
                     && (!account.broken.is_empty() || account.passed != Passed::Enters(None))
             };
-            if nested != bare && !is_excused(&by_manual) && !is_excused(&by_emulator) {
+            let open = emulator_errors::ALL.iter().position(|error| {
+                matches!(error.does, Does::MayExit(exit) if exit == bare) && nested != bare && (error.when)(&round)
+            });
+            if let Some(open) = open {
+                report.explained[open] += 1;
+            } else if nested != bare && !is_excused(&by_manual) && !is_excused(&by_emulator) {
                 let what = format!("the bare machine says {bare}, Nestling {nested}");
                 report.differences.push(describe(index, &round, &by_manual, &what));
             }
@@ -78,7 +83,7 @@ fn as_emulator(round: &Round, by_manual: &Prediction) -> (Prediction, BTreeSet<u
             errors.insert(error);
             match emulator_errors::ALL[error].does {
                 Does::NotCheck => None,
-                Does::Fail(outcome) | Does::Exit(outcome) => Some((rule, outcome)),
+                Does::Fail(outcome) | Does::Exit(outcome) | Does::MayExit(outcome) => Some((rule, outcome)),
             }
         })
         .collect();
