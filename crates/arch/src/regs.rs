@@ -69,6 +69,12 @@ impl GuestRegs {
         self.values[register as usize]
     }
 
+    /// The value of the register with number `number`, of which only the low four bits count.
+    #[inline(always)]
+    pub const fn get_numbered(&self, number: u32) -> u64 {
+        self.values[(number & 15) as usize]
+    }
+
     /// Sets all 64 bits of `register`.
     #[inline(always)]
     pub const fn set(&mut self, register: Gpr, value: u64) {

@@ -15,7 +15,8 @@ use vmcs::fields::{
     HOST_IA32_SYSENTER_EIP, HOST_IA32_SYSENTER_ESP, HOST_IDTR_BASE, HOST_SS_SELECTOR, HOST_TR_BASE, HOST_TR_SELECTOR,
     VM_INSTRUCTION_ERROR,
 };
-use vmcs::{Access, Encoding, InstructionError};
+use vmcs::field::{Area, Width, is_common};
+use vmcs::{Access, Encoding, Field, InstructionError};
 
 use crate::{control, cpuid, gdt, idt, msr, percpu, physmem};
 
@@ -271,6 +272,34 @@ impl Access for CurrentVmcs {
             );
         }
         value
+    }
+
+    #[inline(always)]
+    fn read<W: Width>(&self, field: Field<W>) -> W::Value {
+        let encoding = field.encoding();
+        if !is_common(encoding) {
+            return W::from_raw(self.read_raw(encoding));
+        }
+        let value;
+        // SAFETY: there is a current VMCS, and every processor's VMCS has the field, so that VMREAD succeeds; it changes its
+        // operand and flags only.
+        unsafe {
+            asm!("vmread {value}, {encoding}", value = out(reg) value, encoding = in(reg) u64::from(encoding.0), options(nomem, nostack));
+        }
+        W::from_raw(value)
+    }
+
+    #[inline(always)]
+    fn write<W: Width>(&mut self, field: Field<W>, value: W::Value) {
+        let encoding = field.encoding();
+        // Exit information can be written on some processors only.
+        if !is_common(encoding) || encoding.area() == Area::ReadOnly {
+            return self.write_raw(encoding, W::to_raw(value));
+        }
+        // SAFETY: whoever made the value promised that the VMCS is his to write; as above, VMWRITE succeeds.
+        unsafe {
+            asm!("vmwrite {encoding}, {value}", value = in(reg) W::to_raw(value), encoding = in(reg) u64::from(encoding.0), options(nomem, nostack));
+        }
     }
 
     #[inline(always)]

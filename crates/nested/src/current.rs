@@ -3,6 +3,7 @@
 //! Who holds one of these has it as the processor's current VMCS. They are made in this crate only, where the right one
 //! was just made current, so that what belongs to L1 cannot be written into the VMCS that runs L2, nor the other way.
 
+use vmcs::field::{Field, Width};
 use vmcs::{Access, Encoding};
 
 macro_rules! current {
@@ -20,6 +21,16 @@ macro_rules! current {
         }
 
         impl<V: Access> Access for $name<'_, V> {
+            #[inline(always)]
+            fn read<W: Width>(&self, field: Field<W>) -> W::Value {
+                self.0.read(field)
+            }
+
+            #[inline(always)]
+            fn write<W: Width>(&mut self, field: Field<W>, value: W::Value) {
+                self.0.write(field, value);
+            }
+
             #[inline(always)]
             fn read_raw(&self, encoding: Encoding) -> u64 {
                 self.0.read_raw(encoding)

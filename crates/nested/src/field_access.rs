@@ -21,8 +21,17 @@ impl Nested {
     ///
     /// # Errors
     /// How the instruction fails.
-    #[inline]
+    #[inline(always)]
     pub fn vmread<P: Processor>(&mut self, cpu: &mut P, encoding: u64) -> Result<u64, Outcome> {
+        match self.uses.lookup.full(encoding) {
+            Some(slot) if !self.stale.contains(slot) => Ok(self.vmcs12.value(slot)),
+            _ => self.vmread_slowly(cpu, encoding),
+        }
+    }
+
+    /// The same of a field that is newer in vmcs02, of half a field, or of none.
+    #[inline(never)]
+    fn vmread_slowly<P: Processor>(&mut self, cpu: &mut P, encoding: u64) -> Result<u64, Outcome> {
         let (slot, encoding) = self.field(encoding)?;
         if self.stale.contains(slot) {
             self.read_back(cpu);
@@ -31,8 +40,24 @@ impl Nested {
     }
 
     /// VMWRITE of the field with this encoding, in VMX root operation and with a current VMCS.
-    #[inline]
+    #[inline(always)]
     pub fn vmwrite<P: Processor>(&mut self, cpu: &mut P, encoding: u64, value: u64) -> Outcome {
+        match self.uses.lookup.full(encoding) {
+            Some(slot) if !self.uses.special.contains(slot) => {
+                self.stale.remove(slot);
+                self.vmcs12.dirty.insert(slot);
+                #[expect(clippy::cast_possible_truncation, reason = "a full encoding has 15 bits")]
+                let encoding = Encoding(encoding as u32);
+                self.vmcs12.set_value(slot, encoding.truncate(value));
+                Outcome::Succeed
+            }
+            _ => self.vmwrite_slowly(cpu, encoding, value),
+        }
+    }
+
+    /// The same of a field that takes more, of half a field, or of none.
+    #[inline(never)]
+    fn vmwrite_slowly<P: Processor>(&mut self, cpu: &mut P, encoding: u64, value: u64) -> Outcome {
         let (slot, encoding) = match self.writable_field(encoding) {
             Ok(field) => field,
             Err(outcome) => return outcome,

@@ -6,7 +6,7 @@ use vmcs::fields::*;
 use vmcs::{Encoding, FieldInfo};
 
 use crate::shadow::is_copied;
-use crate::slots::{COUNT, Slot, SlotSet};
+use crate::slots::{Lookup, ROOM, Slot, SlotSet};
 
 /// How a field reaches vmcs02.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -65,8 +65,13 @@ impl Topics {
 /// The table.
 #[derive(Clone, Debug)]
 pub(crate) struct FieldUses {
-    merge: [Merge; COUNT],
-    parts: [Parts; COUNT],
+    merge: [Merge; ROOM],
+    parts: [Parts; ROOM],
+    /// Fields that L1's processor has, by encoding.
+    pub(crate) lookup: Lookup,
+    /// Fields whose VMWRITE takes more than setting the value: read-only ones, those with a copy in the shadow VMCS, and those
+    /// before whose change L2's state has to be read back.
+    pub(crate) special: SlotSet,
     /// Fields that L1's processor has.
     pub(crate) exists: SlotSet,
     /// Fields of the guest-state area that the processor saves at a VM exit and that are read back when somebody asks.
@@ -93,8 +98,14 @@ impl FieldUses {
     pub(crate) fn new(exists: impl Fn(&FieldInfo) -> bool) -> Self {
         let exists = SlotSet::of(exists);
         let mut uses = Self {
-            merge: [Merge::Not; COUNT],
-            parts: [Parts::empty(); COUNT],
+            merge: [Merge::Not; ROOM],
+            parts: [Parts::empty(); ROOM],
+            lookup: Lookup::new(&exists),
+            special: SlotSet::of(|field| {
+                is_copied(field.encoding)
+                    || field.is_read_only()
+                    || merge(field) == Merge::Topic(Topic::ControlRegisters)
+            }),
             exists,
             cold: SlotSet::EMPTY,
             copied: SlotSet::of(|field| is_copied(field.encoding)),

@@ -6,6 +6,9 @@ use vmcs::{Encoding, FieldInfo};
 /// How many fields there are.
 pub(crate) const COUNT: usize = FIELDS.len();
 
+/// Length of arrays by slot: one for each value of a slot's byte, so that no index needs a check.
+pub(crate) const ROOM: usize = 256;
+
 /// What [`SLOT_OF`] says of an encoding that is no field's.
 const NONE: u8 = u8::MAX;
 const _: () = assert!(COUNT < NONE as usize, "a slot's number fits into a byte");
@@ -29,6 +32,35 @@ static SLOT_OF: [u8; 1024] = {
     }
     slots
 };
+
+/// Fields by encoding, those only that a processor has: for VMREAD and VMWRITE, where nothing else is known of an encoding.
+#[derive(Clone, Debug)]
+pub(crate) struct Lookup([u8; 1024]);
+
+impl Lookup {
+    /// The fields of `exists`.
+    pub(crate) fn new(exists: &SlotSet) -> Self {
+        let mut lookup = Self([NONE; 1024]);
+        Slot::all().filter(|&slot| exists.contains(slot)).for_each(|slot| {
+            lookup.0[key(slot.info().encoding)] = slot.0;
+        });
+        lookup
+    }
+
+    /// The field whose full encoding this is. All bits of the register count.
+    #[inline(always)]
+    pub(crate) fn full(&self, encoding: u64) -> Option<Slot> {
+        // Bits of a full encoding that can be set: width, area, and an index below 64.
+        if encoding & !0x6c7e != 0 {
+            return None;
+        }
+        #[expect(clippy::cast_possible_truncation, reason = "15 bits, by the line before")]
+        match self.0[key(Encoding(encoding as u32)) & 1023] {
+            NONE => None,
+            slot => Some(Slot(slot)),
+        }
+    }
+}
 
 /// The place of one field in vmcs12, below [`COUNT`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -71,7 +103,7 @@ impl Slot {
     }
 }
 
-const WORDS: usize = COUNT.div_ceil(64);
+const WORDS: usize = ROOM / 64;
 
 /// A set of fields.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
@@ -122,7 +154,7 @@ impl SlotSet {
     /// The fields, lowest slot first.
     #[inline(always)]
     pub(crate) fn for_each(&self, mut act: impl FnMut(Slot)) {
-        for (word, first) in self.0.into_iter().zip([0u8, 64, 128]) {
+        for (word, first) in self.0.into_iter().zip([0u8, 64, 128, 192]) {
             let mut rest = word;
             while rest != 0 {
                 #[expect(clippy::cast_possible_truncation, reason = "below 64")]
@@ -132,8 +164,6 @@ impl SlotSet {
         }
     }
 }
-
-const _: () = assert!(WORDS == 3, "for_each names the first slot of each word");
 
 #[cfg(test)]
 mod tests {

@@ -10,7 +10,7 @@ use arch::{GuestMemory, GuestPhys};
 use vmcs::{Access, Encoding};
 
 use crate::seam::L1Memory;
-use crate::slots::{COUNT, Slot, SlotSet};
+use crate::slots::{COUNT, ROOM, Slot, SlotSet};
 
 /// The revision identifier that L1 finds in IA32_VMX_BASIC. It changes with the format of the region.
 pub const REVISION: u32 = 0x4e53_0001;
@@ -28,7 +28,7 @@ const _: () = assert!(VALUES_WORD + COUNT <= 512, "a VMCS region has 512 words")
 /// The fields of one VMCS of L1, and which of them were written since vmcs02 last took them.
 #[derive(Clone, Debug)]
 pub struct Vmcs12 {
-    values: [u64; COUNT],
+    values: [u64; ROOM],
     /// Written by L1, and not yet in vmcs02.
     pub(crate) dirty: SlotSet,
     /// The launch state: VMLAUNCH has succeeded since the last VMCLEAR.
@@ -37,7 +37,7 @@ pub struct Vmcs12 {
 
 impl Default for Vmcs12 {
     fn default() -> Self {
-        Self { values: [0; COUNT], dirty: SlotSet::EMPTY, launched: false }
+        Self { values: [0; ROOM], dirty: SlotSet::EMPTY, launched: false }
     }
 }
 
@@ -86,7 +86,7 @@ impl Vmcs12 {
     pub(crate) fn store(&self, memory: &impl L1Memory, at: GuestPhys) {
         let Some(words) = memory.words(at) else { return };
         words[LAUNCHED_WORD].store(self.launched.into(), Ordering::Relaxed);
-        for (word, value) in words[VALUES_WORD..].iter().zip(self.values) {
+        for (word, value) in words[VALUES_WORD..VALUES_WORD + COUNT].iter().zip(self.values) {
             word.store(value, Ordering::Relaxed);
         }
     }

@@ -17,12 +17,10 @@ impl Counters {
         Self { by_reason: [0; Self::REASONS] }
     }
 
-    /// Counts one exit. Reasons beyond the table share its last place.
+    /// Counts one exit. No reason is beyond the table; one that was would be counted somewhere in it.
     #[inline(always)]
     pub const fn count(&mut self, reason: ExitReason) {
-        let reason = reason.0;
-        let place = if (reason as usize) < Self::REASONS { reason as usize } else { Self::REASONS - 1 };
-        self.by_reason[place] += 1;
+        self.by_reason[reason.0 as usize % Self::REASONS] += 1;
     }
 
     /// Each reason that happened, with how often.

@@ -206,6 +206,34 @@ pub fn info(encoding: Encoding) -> Option<&'static FieldInfo> {
     crate::fields::FIELDS.iter().find(|field| field.encoding == encoding.full())
 }
 
+/// Bit for each encoding of a field that every processor with VMX has, by [`common_key`].
+static COMMON: [u64; 16] = {
+    let mut bits = [0; 16];
+    let mut row = 0;
+    while row < crate::fields::FIELDS.len() {
+        let field = &crate::fields::FIELDS[row];
+        if field.needs.is_empty() {
+            let key = common_key(field.encoding);
+            bits[key / 64] |= 1 << (key % 64);
+        }
+        row += 1;
+    }
+    bits
+};
+
+/// Width, area and index in ten bits.
+const fn common_key(encoding: Encoding) -> usize {
+    ((encoding.0 >> 13 & 3) << 8 | (encoding.0 >> 10 & 3) << 6 | (encoding.0 >> 1 & 0x3f)) as usize
+}
+
+/// Whether every processor with VMX has the field, of the table, with this encoding, so that VMREAD and VMWRITE of it cannot
+/// fail. For a constant the compiler knows the answer.
+#[inline(always)]
+pub fn is_common(encoding: Encoding) -> bool {
+    let key = common_key(encoding) & 1023;
+    COMMON[key / 64] >> (key % 64) & 1 != 0
+}
+
 /// A field's width as a type: [`W16`], [`W32`], [`W64`] or [`Natural`].
 pub trait Width: sealed::Sealed {
     /// The integer that holds the field.

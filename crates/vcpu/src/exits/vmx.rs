@@ -274,7 +274,7 @@ pub(super) fn take<C: Cpu>(
     match info.operand() {
         vmcs::instruction_info::Operand::Register(gpr) => {
             let value = register(vcpu, cpu, gpr);
-            Ok(if is_64_bit(cpu.vmcs()) { value } else { value & 0xffff_ffff })
+            Ok(if value >> 32 == 0 || is_64_bit(cpu.vmcs()) { value } else { value & 0xffff_ffff })
         }
         vmcs::instruction_info::Operand::Memory(place) => take_from_memory(vcpu, cpu, memory, place),
     }
@@ -307,7 +307,7 @@ pub(super) fn put<C: Cpu>(
 ) -> Result<(), Fault> {
     match info.operand() {
         vmcs::instruction_info::Operand::Register(gpr) => {
-            let value = if is_64_bit(cpu.vmcs()) { value } else { value & 0xffff_ffff };
+            let value = if value >> 32 == 0 || is_64_bit(cpu.vmcs()) { value } else { value & 0xffff_ffff };
             if gpr == Gpr::Rsp {
                 cpu.vmcs().write(GUEST_RSP, value)
             } else {
