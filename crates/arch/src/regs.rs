@@ -75,6 +75,12 @@ impl GuestRegs {
         self.values[(number & 15) as usize]
     }
 
+    /// Sets all 64 bits of the register with number `number`.
+    #[inline(always)]
+    pub const fn set_numbered(&mut self, number: u32, value: u64) {
+        self.values[(number & 15) as usize] = value;
+    }
+
     /// Sets all 64 bits of `register`.
     #[inline(always)]
     pub const fn set(&mut self, register: Gpr, value: u64) {

@@ -218,7 +218,7 @@ impl Resident {
             fail_on_purpose(guest, nested::Processor::vmcs(&mut cpu));
         }
         guest.vm.place(index, percpu::number());
-        let place = Place { vm: guest.vm, index, shared };
+        let place = Place { vm: guest.vm, index, mailbox: guest.vm.mailbox(index), shared };
         place.published(vcpu.apic.identity());
         Ok(Self { vcpu, own, left_in_l2: false, state, place })
     }

@@ -79,7 +79,7 @@ impl Vm {
 
     /// What was posted to vCPU `index`.
     #[inline(always)]
-    pub(crate) fn mailbox(&self, index: usize) -> &Mailbox {
+    pub(crate) fn mailbox(&self, index: usize) -> &'static Mailbox {
         &self.posts[index].mailbox
     }
 

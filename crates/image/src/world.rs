@@ -15,6 +15,8 @@ pub(crate) struct Place {
     pub vm: &'static Vm,
     /// The vCPU.
     pub index: usize,
+    /// What others post to it.
+    pub mailbox: &'static Mailbox,
     /// Another vCPU lives on the same processor.
     pub shared: bool,
 }
@@ -51,7 +53,7 @@ impl World for Place {
 
     #[inline(always)]
     fn mailbox(&self) -> &Mailbox {
-        self.vm.mailbox(self.index)
+        self.mailbox
     }
 
     fn port_in(&self, port: u16, width: Width, now: u64) -> u32 {

@@ -52,6 +52,24 @@ impl InstructionInfo {
         Gpr::from_number((self.0 >> shift & 0xf) as u8)
     }
 
+    /// Bit 10: the operand of VMREAD and VMWRITE, and of LLDT, LTR, SLDT and STR, is a register, [`Self::number_1`].
+    #[inline(always)]
+    pub const fn is_register(self) -> bool {
+        self.0 >> 10 & 1 != 0
+    }
+
+    /// Number of the first register operand, bits 6:3.
+    #[inline(always)]
+    pub const fn number_1(self) -> u32 {
+        self.0 >> 3 & 0xf
+    }
+
+    /// Number of the second register operand, bits 31:28.
+    #[inline(always)]
+    pub const fn number_2(self) -> u32 {
+        self.0 >> 28
+    }
+
     /// Bits 6:3: the first register operand.
     pub const fn register_1(self) -> Gpr {
         self.register(3)

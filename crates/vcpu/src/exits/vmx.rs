@@ -169,7 +169,7 @@ pub(super) fn vmread<C: Cpu, W: World>(vcpu: &mut Vcpu, cpu: &mut C, world: &W) 
         return finish(vcpu, cpu, Outcome::FailInvalid);
     }
     let info = InstructionInfo(cpu.vmcs().read(VM_EXIT_INSTRUCTION_INFO));
-    let encoding = register(vcpu, cpu, info.register_2());
+    let encoding = numbered(vcpu, cpu, info.number_2());
     let Some(nested) = vcpu.nested.as_mut() else { return Next::Resume };
     match nested.vmread(cpu, encoding) {
         Ok(value) => match put(vcpu, cpu, world.memory(), info, value) {
@@ -192,7 +192,7 @@ pub(super) fn vmwrite<C: Cpu, W: World>(vcpu: &mut Vcpu, cpu: &mut C, world: &W)
         return finish(vcpu, cpu, Outcome::FailInvalid);
     }
     let info = InstructionInfo(cpu.vmcs().read(VM_EXIT_INSTRUCTION_INFO));
-    let encoding = register(vcpu, cpu, info.register_2());
+    let encoding = numbered(vcpu, cpu, info.number_2());
     let value = match take(vcpu, cpu, world.memory(), info) {
         Ok(value) => value,
         Err(fault) => return vcpu.inject_fault(cpu, fault),
@@ -257,6 +257,12 @@ pub(super) fn register(vcpu: &Vcpu, cpu: &mut impl Cpu, gpr: Gpr) -> u64 {
     if gpr == Gpr::Rsp { cpu.vmcs().read(GUEST_RSP) } else { vcpu.regs.get(gpr) }
 }
 
+/// The same by number.
+#[inline(always)]
+fn numbered(vcpu: &Vcpu, cpu: &mut impl Cpu, number: u32) -> u64 {
+    if number == Gpr::Rsp as u32 { cpu.vmcs().read(GUEST_RSP) } else { vcpu.regs.get_numbered(number) }
+}
+
 /// Whether the guest that ran last is in 64-bit mode, where VMREAD and VMWRITE have 64-bit operands.
 #[inline(always)]
 fn is_64_bit(vmcs: &impl Access) -> bool {
@@ -271,13 +277,11 @@ pub(super) fn take<C: Cpu>(
     memory: &impl arch::GuestMemory,
     info: InstructionInfo,
 ) -> Result<u64, Fault> {
-    match info.operand() {
-        vmcs::instruction_info::Operand::Register(gpr) => {
-            let value = register(vcpu, cpu, gpr);
-            Ok(if value >> 32 == 0 || is_64_bit(cpu.vmcs()) { value } else { value & 0xffff_ffff })
-        }
-        vmcs::instruction_info::Operand::Memory(place) => take_from_memory(vcpu, cpu, memory, place),
+    if !info.is_register() {
+        return take_from_memory(vcpu, cpu, memory, info.memory());
     }
+    let value = numbered(vcpu, cpu, info.number_1());
+    Ok(if value >> 32 == 0 || is_64_bit(cpu.vmcs()) { value } else { value & 0xffff_ffff })
 }
 
 #[inline(never)]
@@ -305,18 +309,13 @@ pub(super) fn put<C: Cpu>(
     info: InstructionInfo,
     value: u64,
 ) -> Result<(), Fault> {
-    match info.operand() {
-        vmcs::instruction_info::Operand::Register(gpr) => {
-            let value = if value >> 32 == 0 || is_64_bit(cpu.vmcs()) { value } else { value & 0xffff_ffff };
-            if gpr == Gpr::Rsp {
-                cpu.vmcs().write(GUEST_RSP, value)
-            } else {
-                vcpu.regs.set(gpr, value)
-            }
-            Ok(())
-        }
-        vmcs::instruction_info::Operand::Memory(place) => put_into_memory(vcpu, cpu, memory, place, value),
+    if !info.is_register() {
+        return put_into_memory(vcpu, cpu, memory, info.memory(), value);
     }
+    let value = if value >> 32 == 0 || is_64_bit(cpu.vmcs()) { value } else { value & 0xffff_ffff };
+    let number = info.number_1();
+    if number == Gpr::Rsp as u32 { cpu.vmcs().write(GUEST_RSP, value) } else { vcpu.regs.set_numbered(number, value) }
+    Ok(())
 }
 
 #[inline(never)]
