@@ -9,13 +9,13 @@ use arch::control::{Cr0, Cr4};
 use arch::{HostPhys, Msr};
 use vmcs::capabilities::Capabilities;
 use vmcs::controls::{PrimaryBased, SecondaryBased};
+use vmcs::field::{Area, Width, is_common};
 use vmcs::fields::{
     HOST_CR0, HOST_CR3, HOST_CR4, HOST_CS_SELECTOR, HOST_DS_SELECTOR, HOST_ES_SELECTOR, HOST_FS_BASE, HOST_FS_SELECTOR,
     HOST_GDTR_BASE, HOST_GS_BASE, HOST_GS_SELECTOR, HOST_IA32_EFER, HOST_IA32_PAT, HOST_IA32_SYSENTER_CS,
     HOST_IA32_SYSENTER_EIP, HOST_IA32_SYSENTER_ESP, HOST_IDTR_BASE, HOST_SS_SELECTOR, HOST_TR_BASE, HOST_TR_SELECTOR,
     VM_INSTRUCTION_ERROR,
 };
-use vmcs::field::{Area, Width, is_common};
 use vmcs::{Access, Encoding, Field, InstructionError};
 
 use crate::{control, cpuid, gdt, idt, msr, percpu, physmem};

@@ -17,21 +17,18 @@ use crate::state::Nested;
 use crate::vmcs12;
 
 impl Nested {
+    /// VMREAD, where it takes no more than looking: of a whole field that exists and is not newer in vmcs02.
+    #[inline(always)]
+    pub fn vmread_at_hand(&self, encoding: u64) -> Option<u64> {
+        let slot = self.uses.lookup.full(encoding)?;
+        if self.stale.contains(slot) { None } else { Some(self.vmcs12.value(slot)) }
+    }
+
     /// VMREAD of the field with this encoding, in VMX root operation and with a current VMCS.
     ///
     /// # Errors
     /// How the instruction fails.
-    #[inline(always)]
     pub fn vmread<P: Processor>(&mut self, cpu: &mut P, encoding: u64) -> Result<u64, Outcome> {
-        match self.uses.lookup.full(encoding) {
-            Some(slot) if !self.stale.contains(slot) => Ok(self.vmcs12.value(slot)),
-            _ => self.vmread_slowly(cpu, encoding),
-        }
-    }
-
-    /// The same of a field that is newer in vmcs02, of half a field, or of none.
-    #[inline(never)]
-    fn vmread_slowly<P: Processor>(&mut self, cpu: &mut P, encoding: u64) -> Result<u64, Outcome> {
         let (slot, encoding) = self.field(encoding)?;
         if self.stale.contains(slot) {
             self.read_back(cpu);
@@ -42,17 +39,13 @@ impl Nested {
     /// VMWRITE of the field with this encoding, in VMX root operation and with a current VMCS.
     #[inline(always)]
     pub fn vmwrite<P: Processor>(&mut self, cpu: &mut P, encoding: u64, value: u64) -> Outcome {
-        match self.uses.lookup.full(encoding) {
-            Some(slot) if !self.uses.special.contains(slot) => {
-                self.stale.remove(slot);
-                self.vmcs12.dirty.insert(slot);
-                #[expect(clippy::cast_possible_truncation, reason = "a full encoding has 15 bits")]
-                let encoding = Encoding(encoding as u32);
-                self.vmcs12.set_value(slot, encoding.truncate(value));
-                Outcome::Succeed
-            }
-            _ => self.vmwrite_slowly(cpu, encoding, value),
-        }
+        let Some(slot) = self.uses.plain.full(encoding) else {
+            return self.vmwrite_slowly(cpu, encoding, value);
+        };
+        self.stale.remove(slot);
+        self.vmcs12.dirty.insert(slot);
+        self.vmcs12.set_value(slot, value & self.uses.masks[slot.index()]);
+        Outcome::Succeed
     }
 
     /// The same of a field that takes more, of half a field, or of none.

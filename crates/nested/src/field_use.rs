@@ -69,9 +69,11 @@ pub(crate) struct FieldUses {
     parts: [Parts; ROOM],
     /// Fields that L1's processor has, by encoding.
     pub(crate) lookup: Lookup,
-    /// Fields whose VMWRITE takes more than setting the value: read-only ones, those with a copy in the shadow VMCS, and those
-    /// before whose change L2's state has to be read back.
-    pub(crate) special: SlotSet,
+    /// Those whose VMWRITE only sets the value: neither read-only, nor with a copy in the shadow VMCS, nor such that L2's state has
+    /// to be read back before.
+    pub(crate) plain: Lookup,
+    /// What of a value stays in a field: bits 15:0, 31:0 or all.
+    pub(crate) masks: [u64; ROOM],
     /// Fields that L1's processor has.
     pub(crate) exists: SlotSet,
     /// Fields of the guest-state area that the processor saves at a VM exit and that are read back when somebody asks.
@@ -101,11 +103,15 @@ impl FieldUses {
             merge: [Merge::Not; ROOM],
             parts: [Parts::empty(); ROOM],
             lookup: Lookup::new(&exists),
-            special: SlotSet::of(|field| {
-                is_copied(field.encoding)
-                    || field.is_read_only()
-                    || merge(field) == Merge::Topic(Topic::ControlRegisters)
-            }),
+            plain: Lookup::new(
+                &SlotSet::of(|field| {
+                    !is_copied(field.encoding)
+                        && !field.is_read_only()
+                        && merge(field) != Merge::Topic(Topic::ControlRegisters)
+                })
+                .and(&exists),
+            ),
+            masks: [0; ROOM],
             exists,
             cold: SlotSet::EMPTY,
             copied: SlotSet::of(|field| is_copied(field.encoding)),
@@ -114,6 +120,7 @@ impl FieldUses {
             let field = slot.info();
             uses.merge[slot.index()] = merge(field);
             uses.parts[slot.index()] = parts(field);
+            uses.masks[slot.index()] = field.encoding.truncate(u64::MAX);
             let saved = field.group == Group::Guest && !SOFTWARE.contains(&field.encoding);
             if saved && !HOT.contains(&field.encoding) {
                 uses.cold.insert(slot);

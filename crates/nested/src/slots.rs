@@ -35,27 +35,34 @@ static SLOT_OF: [u8; 1024] = {
 
 /// Fields by encoding, those only that a processor has: for VMREAD and VMWRITE, where nothing else is known of an encoding.
 #[derive(Clone, Debug)]
-pub(crate) struct Lookup([u8; 1024]);
+pub(crate) struct Lookup([u8; Self::PLACES]);
 
 impl Lookup {
-    /// The fields of `exists`.
-    pub(crate) fn new(exists: &SlotSet) -> Self {
-        let mut lookup = Self([NONE; 1024]);
-        Slot::all().filter(|&slot| exists.contains(slot)).for_each(|slot| {
-            lookup.0[key(slot.info().encoding)] = slot.0;
+    const PLACES: usize = 2048;
+
+    /// The fields of `some`.
+    pub(crate) fn new(some: &SlotSet) -> Self {
+        let mut lookup = Self([NONE; Self::PLACES]);
+        Slot::all().filter(|&slot| some.contains(slot)).for_each(|slot| {
+            lookup.0[Self::place(slot.info().encoding.0.into())] = slot.0;
         });
         lookup
+    }
+
+    /// Bits 14:10 and 6:1 of a full encoding.
+    #[inline(always)]
+    const fn place(encoding: u64) -> usize {
+        (encoding >> 4 & 0x7c0 | encoding >> 1 & 0x3f) as usize
     }
 
     /// The field whose full encoding this is. All bits of the register count.
     #[inline(always)]
     pub(crate) fn full(&self, encoding: u64) -> Option<Slot> {
-        // Bits of a full encoding that can be set: width, area, and an index below 64.
+        // Bits that can be set: width, area, and an index below 64.
         if encoding & !0x6c7e != 0 {
             return None;
         }
-        #[expect(clippy::cast_possible_truncation, reason = "15 bits, by the line before")]
-        match self.0[key(Encoding(encoding as u32)) & 1023] {
+        match self.0[Self::place(encoding) % Self::PLACES] {
             NONE => None,
             slot => Some(Slot(slot)),
         }
@@ -142,6 +149,13 @@ impl SlotSet {
     #[inline(always)]
     pub(crate) fn is_empty(&self) -> bool {
         self.0 == [0; WORDS]
+    }
+
+    /// The fields of both.
+    #[must_use]
+    pub(crate) fn and(mut self, other: &Self) -> Self {
+        self.0.iter_mut().zip(&other.0).for_each(|(mine, other)| *mine &= other);
+        self
     }
 
     /// The fields of this set that the other lacks.

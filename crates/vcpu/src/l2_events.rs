@@ -14,6 +14,7 @@ use crate::exits::{Next, synthesize};
 use crate::inject::write_injection;
 use crate::run::Left;
 use crate::state::{Activity, Injection, Vcpu};
+use crate::stop::Stop;
 use crate::world::World;
 
 impl Vcpu {
@@ -46,7 +47,7 @@ impl Vcpu {
         }
         if let Some(exit) = self.exit_for_event(cpu, world, now, startup) {
             return match synthesize(self, cpu, world, exit) {
-                Next::Stop(stop) => Some(Left::Stop(stop)),
+                Next::Stop => Some(Left::Stop(self.stopping.take().unwrap_or(Stop::UnexpectedExit(u16::MAX)))),
                 Next::Resume | Next::Attend => self.attend(cpu, world),
             };
         }

@@ -60,7 +60,7 @@ impl Vcpu {
             match next {
                 Next::Resume => {}
                 Next::Attend => self.attention = true,
-                Next::Stop(stop) => return Left::Stop(stop),
+                Next::Stop => return Left::Stop(self.stopping.take().unwrap_or(Stop::UnexpectedExit(u16::MAX))),
             }
         }
     }

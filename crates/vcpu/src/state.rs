@@ -62,6 +62,8 @@ pub struct Vcpu {
     pub(crate) launched02: bool,
     /// L2 is the guest that runs: what [`Nested::in_l2`] says, at hand for the run loop.
     pub(crate) in_l2: bool,
+    /// Why the VM must stop, once a handler said [`Next::Stop`].
+    pub(crate) stopping: Option<Stop>,
     /// VMX for L1's own guests; none where L1 does not have it.
     pub(crate) nested: Option<&'static mut Nested>,
     /// An INIT that VMX root operation blocks, or that L2 has not met yet.
@@ -152,6 +154,13 @@ impl Vcpu {
         self.nested.as_ref().is_none_or(|nested| !nested.in_vmx_operation() || fits(nested.capabilities()))
     }
 
+    /// The VM must stop, for this reason.
+    #[cold]
+    pub(crate) fn stops(&mut self, stop: Stop) -> Next {
+        self.stopping = Some(stop);
+        Next::Stop
+    }
+
     /// Queues `fault` for the next entry.
     ///
     /// A fault while another event was being delivered follows SDM 3A table 6-5 "Conditions for Generating a Double
@@ -178,7 +187,7 @@ impl Vcpu {
                 Injection::exception(vector, error_code)
             }
             Combined::DoubleFault => Injection::exception(8, Some(0)),
-            Combined::Shutdown => return Next::Stop(Stop::TripleFault),
+            Combined::Shutdown => return self.stops(Stop::TripleFault),
         };
         // What delivery of the exception by the processor would have left in the registers: injection does not.
         match fault {

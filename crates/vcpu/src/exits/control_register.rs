@@ -26,7 +26,7 @@ pub(super) fn handle<C: Cpu, W: World>(vcpu: &mut Vcpu, cpu: &mut C, world: &W, 
             skip_instruction(vcpu, cpu)
         }
         // CLTS and LMSW change only bits that the guest owns; CR3 does not exit.
-        _ => Next::Stop(Stop::UnexpectedExit(28)),
+        _ => vcpu.stops(Stop::UnexpectedExit(28)),
     }
 }
 

@@ -25,7 +25,7 @@ pub(super) fn vmcall(vcpu: &mut Vcpu, cpu: &mut impl Cpu) -> Next {
 
 pub(super) fn hlt(vcpu: &mut Vcpu, cpu: &mut impl Cpu) -> Next {
     match skip_instruction(vcpu, cpu) {
-        Next::Stop(stop) => Next::Stop(stop),
+        Next::Stop => Next::Stop,
         Next::Resume | Next::Attend => {
             vcpu.activity = Activity::Halted;
             Next::Attend

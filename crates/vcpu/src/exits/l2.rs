@@ -107,7 +107,7 @@ fn after_exit(vcpu: &mut Vcpu, done: Result<(), Abort>) -> Next {
     match done {
         Ok(()) if vcpu.has_event_for_l2() => Next::Attend,
         Ok(()) => Next::Resume,
-        Err(abort) => Next::Stop(Stop::VmxAbort(abort)),
+        Err(abort) => vcpu.stops(Stop::VmxAbort(abort)),
     }
 }
 
@@ -169,7 +169,7 @@ fn mov_to_cr4(vcpu: &mut Vcpu, cpu: &mut impl Cpu, source: Gpr) -> Next {
 fn ept<C: Cpu, W: World>(vcpu: &mut Vcpu, cpu: &mut C, world: &W, reason: ExitReason) -> Next {
     let Exit::EptViolation(violation) = Exit::decode(reason, cpu.vmcs()) else {
         // EPT02 has no misconfigured entry: L0 made them.
-        return Next::Stop(Stop::UnexpectedExit(reason.0));
+        return vcpu.stops(Stop::UnexpectedExit(reason.0));
     };
     let Some(nested) = vcpu.nested.as_mut() else { return Next::Resume };
     match nested.ept_violation(cpu, world.memory(), &violation) {
@@ -189,7 +189,7 @@ fn ept<C: Cpu, W: World>(vcpu: &mut Vcpu, cpu: &mut C, world: &W, reason: ExitRe
 /// L1's tables lead L2 to a device of L1's, or to nothing: the instruction is emulated on L2's memory.
 fn device<C: Cpu, W: World>(vcpu: &mut Vcpu, cpu: &mut C, world: &W, violation: &EptViolation, at: GuestPhys) -> Next {
     if let Some(stop) = super::memory::out_of_reach(cpu.vmcs(), violation) {
-        return Next::Stop(stop);
+        return vcpu.stops(stop);
     }
     if violation.qualification.contains(EptQualification::FETCH) {
         return super::memory::fetch(vcpu, cpu, world, at);
@@ -225,7 +225,7 @@ fn device<C: Cpu, W: World>(vcpu: &mut Vcpu, cpu: &mut C, world: &W, violation: 
         Ok(Done::Repeating) => pause_between_iterations(vcpu, cpu),
         Err(Failure::NotDevice) => Next::Resume,
         Err(Failure::Fault(fault)) => l2_fault(vcpu, cpu, world, fault),
-        Err(Failure::Unsupported { bytes, .. }) => Next::Stop(Stop::UnknownInstruction { rip: Linear(from), bytes }),
+        Err(Failure::Unsupported { bytes, .. }) => vcpu.stops(Stop::UnknownInstruction { rip: Linear(from), bytes }),
     }
 }
 

@@ -21,7 +21,7 @@ use crate::world::{Report, World};
 #[inline]
 pub(super) fn handle<C: Cpu, W: World>(vcpu: &mut Vcpu, cpu: &mut C, world: &W, violation: EptViolation) -> Next {
     if let Some(stop) = out_of_reach(cpu.vmcs(), &violation) {
-        return Next::Stop(stop);
+        return vcpu.stops(stop);
     }
     if violation.qualification.contains(EptQualification::FETCH) {
         return fetch(vcpu, cpu, world, violation.guest_physical);
@@ -43,7 +43,7 @@ pub(super) fn handle<C: Cpu, W: World>(vcpu: &mut Vcpu, cpu: &mut C, world: &W, 
         Ok(Done::Repeating) => pause_between_iterations(vcpu, cpu),
         Err(Failure::NotDevice) => Next::Resume,
         Err(Failure::Fault(fault)) => vcpu.inject_fault(cpu, fault),
-        Err(Failure::Unsupported { bytes, .. }) => Next::Stop(Stop::UnknownInstruction { rip: Linear(from), bytes }),
+        Err(Failure::Unsupported { bytes, .. }) => vcpu.stops(Stop::UnknownInstruction { rip: Linear(from), bytes }),
     }
 }
 
@@ -52,7 +52,7 @@ pub(super) fn handle<C: Cpu, W: World>(vcpu: &mut Vcpu, cpu: &mut C, world: &W, 
 pub(super) fn fetch<C: Cpu, W: World>(vcpu: &mut Vcpu, cpu: &mut C, world: &W, at: GuestPhys) -> Next {
     let is_apic = vcpu.apic.mode() == Mode::Xapic && at.page() == vcpu.apic.base();
     if is_apic || world.mmio_read(at.page(), Width::Dword, cpu.tsc()).is_some() {
-        return Next::Stop(Stop::FetchFromDevice(at));
+        return vcpu.stops(Stop::FetchFromDevice(at));
     }
     world.report(Report::FetchFromNothing { at });
     vcpu.inject_fault(cpu, Fault::Ud)

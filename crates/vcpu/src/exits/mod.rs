@@ -29,8 +29,8 @@ pub(crate) enum Next {
     Resume,
     /// Back into the guest by way of the checks for events and timers.
     Attend,
-    /// The VM must stop.
-    Stop(Stop),
+    /// The VM must stop: [`Vcpu::stops`] keeps why.
+    Stop,
 }
 
 impl Next {
@@ -98,9 +98,9 @@ fn handle_decoded<C: Cpu, W: World>(vcpu: &mut Vcpu, cpu: &mut C, world: &W, rea
         Exit::Rdpmc => vcpu.inject_fault(cpu, arch::Fault::Gp(0)),
         Exit::Getsec | Exit::Monitor | Exit::Mwait { .. } | Exit::Rsm => vcpu.inject_fault(cpu, arch::Fault::Ud),
         Exit::Vmx(instruction) => vmx::handle(vcpu, cpu, world, instruction),
-        Exit::TripleFault => Next::Stop(Stop::TripleFault),
-        Exit::TaskSwitch(_) => Next::Stop(Stop::TaskSwitch),
-        Exit::EntryFailed(_) => Next::Stop(Stop::EntryFailed),
-        other => Next::Stop(Stop::UnexpectedExit(other.reason().0)),
+        Exit::TripleFault => vcpu.stops(Stop::TripleFault),
+        Exit::TaskSwitch(_) => vcpu.stops(Stop::TaskSwitch),
+        Exit::EntryFailed(_) => vcpu.stops(Stop::EntryFailed),
+        other => vcpu.stops(Stop::UnexpectedExit(other.reason().0)),
     }
 }

@@ -50,7 +50,7 @@ pub(super) fn write<C: Cpu, W: World>(vcpu: &mut Vcpu, cpu: &mut C, world: &W) -
     let value = vcpu.regs.edx_eax();
     match write_value(vcpu, cpu, world, msr, value) {
         Ok(()) if msr == Msr::APIC_BASE && is_over_memory(vcpu, world) => {
-            Next::Stop(Stop::ApicOverMemory(vcpu.apic.base()))
+            vcpu.stops(Stop::ApicOverMemory(vcpu.apic.base()))
         }
         // Timers, priorities or the TSC may have moved.
         Ok(()) => skip_instruction(vcpu, cpu).attending(),

@@ -66,7 +66,7 @@ fn string<C: Cpu, W: World>(vcpu: &mut Vcpu, cpu: &mut C, world: &W, access: IoA
         Ok(Done::Repeating) => pause_between_iterations(vcpu, cpu),
         Err(Failure::NotDevice) => Next::Attend,
         Err(Failure::Fault(fault)) => vcpu.inject_fault(cpu, fault),
-        Err(Failure::Unsupported { bytes, .. }) => Next::Stop(Stop::UnknownInstruction { rip: Linear(from), bytes }),
+        Err(Failure::Unsupported { bytes, .. }) => vcpu.stops(Stop::UnknownInstruction { rip: Linear(from), bytes }),
     }
 }
 

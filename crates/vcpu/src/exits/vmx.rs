@@ -2,7 +2,7 @@
 
 use arch::control::{Cr0, Efer};
 use arch::segment::AccessRights;
-use arch::{Fault, Gpr, Width};
+use arch::{Fault, Gpr, GuestRegs, Width};
 use emulate::{Registers, read_operand, write_operand};
 use nested::{Entry, L1Processor, Nested, Outcome, Permission, Refusal};
 use vmcs::fields::*;
@@ -157,49 +157,79 @@ pub(super) fn vmptrst<C: Cpu, W: World>(vcpu: &mut Vcpu, cpu: &mut C, world: &W)
     }
 }
 
-/// VMREAD.
+/// VMREAD into a register; other operands and failures go the long way.
 #[inline(always)]
 pub(super) fn vmread<C: Cpu, W: World>(vcpu: &mut Vcpu, cpu: &mut C, world: &W) -> Next {
     let cpl = privilege_level(cpu.vmcs());
-    let nested = match admitted(vcpu, cpl) {
-        Ok(nested) => nested,
-        Err(fault) => return vcpu.inject_fault(cpu, fault),
-    };
-    if !nested.has_current() {
-        return finish(vcpu, cpu, Outcome::FailInvalid);
-    }
     let info = InstructionInfo(cpu.vmcs().read(VM_EXIT_INSTRUCTION_INFO));
-    let encoding = numbered(vcpu, cpu, info.number_2());
-    let Some(nested) = vcpu.nested.as_mut() else { return Next::Resume };
-    match nested.vmread(cpu, encoding) {
-        Ok(value) => match put(vcpu, cpu, world.memory(), info, value) {
-            Ok(()) => finish(vcpu, cpu, Outcome::Succeed),
-            Err(fault) => vcpu.inject_fault(cpu, fault),
-        },
-        Err(outcome) => finish(vcpu, cpu, outcome),
+    match &mut vcpu.nested {
+        Some(nested) if nested.may_execute(cpl).is_ok() && nested.has_current() && info.is_register() => {
+            let encoding = numbered(&vcpu.regs, cpu.vmcs(), info.number_2());
+            match nested.vmread_at_hand(encoding) {
+                Some(value) => {
+                    put_into_register(&mut vcpu.regs, cpu.vmcs(), info, value);
+                    finish(vcpu, cpu, Outcome::Succeed)
+                }
+                None => field_access_slowly(vcpu, cpu, world, cpl, info, true),
+            }
+        }
+        _ => field_access_slowly(vcpu, cpu, world, cpl, info, true),
     }
 }
 
-/// VMWRITE.
+/// VMWRITE from a register; other operands and failures go the long way.
 #[inline(always)]
 pub(super) fn vmwrite<C: Cpu, W: World>(vcpu: &mut Vcpu, cpu: &mut C, world: &W) -> Next {
     let cpl = privilege_level(cpu.vmcs());
-    let nested = match admitted(vcpu, cpl) {
-        Ok(nested) => nested,
-        Err(fault) => return vcpu.inject_fault(cpu, fault),
-    };
-    if !nested.has_current() {
-        return finish(vcpu, cpu, Outcome::FailInvalid);
-    }
     let info = InstructionInfo(cpu.vmcs().read(VM_EXIT_INSTRUCTION_INFO));
-    let encoding = numbered(vcpu, cpu, info.number_2());
-    let value = match take(vcpu, cpu, world.memory(), info) {
-        Ok(value) => value,
-        Err(fault) => return vcpu.inject_fault(cpu, fault),
-    };
-    let Some(nested) = vcpu.nested.as_mut() else { return Next::Resume };
-    let outcome = nested.vmwrite(cpu, encoding, value);
-    finish(vcpu, cpu, outcome)
+    match &mut vcpu.nested {
+        Some(nested) if nested.may_execute(cpl).is_ok() && nested.has_current() && info.is_register() => {
+            let encoding = numbered(&vcpu.regs, cpu.vmcs(), info.number_2());
+            let value = take_from_register(&vcpu.regs, cpu.vmcs(), info);
+            let outcome = nested.vmwrite(cpu, encoding, value);
+            finish(vcpu, cpu, outcome)
+        }
+        _ => field_access_slowly(vcpu, cpu, world, cpl, info, false),
+    }
+}
+
+/// VMREAD or VMWRITE, whatever comes of it.
+#[inline(never)]
+fn field_access_slowly<C: Cpu, W: World>(
+    vcpu: &mut Vcpu,
+    cpu: &mut C,
+    world: &W,
+    cpl: u32,
+    info: InstructionInfo,
+    reads: bool,
+) -> Next {
+    match field_access(vcpu, cpu, world, cpl, info, reads) {
+        Ok(outcome) => finish(vcpu, cpu, outcome),
+        Err(fault) => vcpu.inject_fault(cpu, fault),
+    }
+}
+
+fn field_access<C: Cpu, W: World>(
+    vcpu: &mut Vcpu,
+    cpu: &mut C,
+    world: &W,
+    cpl: u32,
+    info: InstructionInfo,
+    reads: bool,
+) -> Result<Outcome, Fault> {
+    if !admitted(vcpu, cpl)?.has_current() {
+        return Ok(Outcome::FailInvalid);
+    }
+    let encoding = numbered(&vcpu.regs, cpu.vmcs(), info.number_2());
+    if reads {
+        match admitted(vcpu, cpl)?.vmread(cpu, encoding) {
+            Ok(value) => put(vcpu, cpu, world.memory(), info, value).map(|()| Outcome::Succeed),
+            Err(outcome) => Ok(outcome),
+        }
+    } else {
+        let value = take(vcpu, cpu, world.memory(), info)?;
+        Ok(admitted(vcpu, cpl)?.vmwrite(cpu, encoding, value))
+    }
 }
 
 /// VMLAUNCH and VMRESUME.
@@ -221,7 +251,7 @@ pub(super) fn enter<C: Cpu, W: World>(vcpu: &mut Vcpu, cpu: &mut C, world: &W, l
         Entry::Failed(outcome) => finish(vcpu, cpu, outcome),
         Entry::Entered { activity } => entered(vcpu, activity),
         Entry::Exited => Next::Attend,
-        Entry::Aborted(abort) => Next::Stop(Stop::VmxAbort(abort)),
+        Entry::Aborted(abort) => vcpu.stops(Stop::VmxAbort(abort)),
     }
 }
 
@@ -259,8 +289,23 @@ pub(super) fn register(vcpu: &Vcpu, cpu: &mut impl Cpu, gpr: Gpr) -> u64 {
 
 /// The same by number.
 #[inline(always)]
-fn numbered(vcpu: &Vcpu, cpu: &mut impl Cpu, number: u32) -> u64 {
-    if number == Gpr::Rsp as u32 { cpu.vmcs().read(GUEST_RSP) } else { vcpu.regs.get_numbered(number) }
+fn numbered(regs: &GuestRegs, vmcs: &impl Access, number: u32) -> u64 {
+    if number == Gpr::Rsp as u32 { vmcs.read(GUEST_RSP) } else { regs.get_numbered(number) }
+}
+
+/// The register operand of VMWRITE: 64 bits in 64-bit mode, 32 elsewhere.
+#[inline(always)]
+fn take_from_register(regs: &GuestRegs, vmcs: &impl Access, info: InstructionInfo) -> u64 {
+    let value = numbered(regs, vmcs, info.number_1());
+    if value >> 32 == 0 || is_64_bit(vmcs) { value } else { value & 0xffff_ffff }
+}
+
+/// The register operand of VMREAD, likewise.
+#[inline(always)]
+fn put_into_register(regs: &mut GuestRegs, vmcs: &mut impl Access, info: InstructionInfo, value: u64) {
+    let value = if value >> 32 == 0 || is_64_bit(vmcs) { value } else { value & 0xffff_ffff };
+    let number = info.number_1();
+    if number == Gpr::Rsp as u32 { vmcs.write(GUEST_RSP, value) } else { regs.set_numbered(number, value) }
 }
 
 /// Whether the guest that ran last is in 64-bit mode, where VMREAD and VMWRITE have 64-bit operands.
@@ -270,7 +315,6 @@ fn is_64_bit(vmcs: &impl Access) -> bool {
 }
 
 /// What VMWRITE writes.
-#[inline(always)]
 pub(super) fn take<C: Cpu>(
     vcpu: &mut Vcpu,
     cpu: &mut C,
@@ -280,8 +324,7 @@ pub(super) fn take<C: Cpu>(
     if !info.is_register() {
         return take_from_memory(vcpu, cpu, memory, info.memory());
     }
-    let value = numbered(vcpu, cpu, info.number_1());
-    Ok(if value >> 32 == 0 || is_64_bit(cpu.vmcs()) { value } else { value & 0xffff_ffff })
+    Ok(take_from_register(&vcpu.regs, cpu.vmcs(), info))
 }
 
 #[inline(never)]
@@ -301,7 +344,6 @@ fn take_from_memory<C: Cpu>(
 }
 
 /// Where VMREAD puts what it read.
-#[inline(always)]
 pub(super) fn put<C: Cpu>(
     vcpu: &mut Vcpu,
     cpu: &mut C,
@@ -312,9 +354,7 @@ pub(super) fn put<C: Cpu>(
     if !info.is_register() {
         return put_into_memory(vcpu, cpu, memory, info.memory(), value);
     }
-    let value = if value >> 32 == 0 || is_64_bit(cpu.vmcs()) { value } else { value & 0xffff_ffff };
-    let number = info.number_1();
-    if number == Gpr::Rsp as u32 { cpu.vmcs().write(GUEST_RSP, value) } else { vcpu.regs.set_numbered(number, value) }
+    put_into_register(&mut vcpu.regs, cpu.vmcs(), info, value);
     Ok(())
 }
 

@@ -165,7 +165,7 @@ fn second_contributory_fault_is_a_double_fault() {
         bench.vcpu.injection = Some(state::Injection::exception(first.0, None));
         let next = bench.vcpu.inject_fault(&mut bench.cpu, arch::Fault::Gp(0x18));
         if first == Vector::DF {
-            assert_eq!(next, exits::Next::Stop(Stop::TripleFault));
+            assert_eq!((next, bench.vcpu.stop), (exits::Next::Stop, Some(Stop::TripleFault)));
             continue;
         }
         let entry = bench.run_script()[0];
