@@ -84,7 +84,8 @@ const FREE_FLAGS: Rflags = Rflags::CF
     .union(Rflags::RF)
     .union(Rflags::AC)
     .union(Rflags::ID);
-/// Interruptibility: blocking by MOV SS.
+/// Interruptibility: blocking by STI, by MOV SS.
+const BLOCKED_BY_STI: u32 = 1 << 0;
 const BLOCKED_BY_MOV_SS: u32 = 1 << 1;
 
 impl Nested {
@@ -134,9 +135,6 @@ impl Nested {
             };
         }
         self.is_checked = true;
-        if !self.is_merged {
-            self.saved = self.saved_fields();
-        }
         self.merge(&mut Vmcs02::assume(cpu.vmcs()), memory, &kept, l1.tsc_offset);
         self.prepare_run(&mut Vmcs02::assume(cpu.vmcs()), memory);
         self.select_ept(cpu);
@@ -200,7 +198,7 @@ impl Nested {
         if !self.is_checked || !self.is_merged {
             return Parts::all();
         }
-        let mut parts = self.parts_in_memory();
+        let mut parts = self.parts_in_memory() | self.parts_of_unsaved();
         self.vmcs12.dirty.for_each(|slot| {
             parts |= if slot == Slot::known(GUEST_RIP.encoding()) {
                 self.parts_of_rip()
@@ -226,6 +224,27 @@ impl Nested {
         let high = rip.cast_signed() >> 47;
         let was_64_bit = self.at_exit.rip >> 32 != 0;
         if rip >> 32 == 0 || was_64_bit && (high == 0 || high == -1) { Parts::empty() } else { Parts::GUEST }
+    }
+
+    /// Registers that an entry loads and no exit saves stand beside what the exit did save, and need not fit it: IA32_EFER
+    /// beside CR0.PG, IA32_DEBUGCTL.BTF beside a pending single step.
+    #[inline(always)]
+    fn parts_of_unsaved(&self) -> Parts {
+        let entry = EntryControls::from_bits_retain(self.vmcs12.read(VM_ENTRY_CONTROLS));
+        let exit = ExitControls::from_bits_retain(self.vmcs12.read(VM_EXIT_CONTROLS));
+        let mut parts = Parts::empty();
+        if entry.contains(EntryControls::LOAD_IA32_EFER) && !exit.contains(ExitControls::SAVE_IA32_EFER) {
+            let modes = self.vmcs12.read(GUEST_IA32_EFER) & (Efer::LMA | Efer::LME).bits();
+            parts.set(Parts::GUEST, modes.count_ones() == 1);
+        }
+        if entry.contains(EntryControls::LOAD_DEBUG_CONTROLS) && !exit.contains(ExitControls::SAVE_DEBUG_CONTROLS) {
+            let blocked = self.vmcs12.read(GUEST_INTERRUPTIBILITY_INFO) & (BLOCKED_BY_STI | BLOCKED_BY_MOV_SS) != 0;
+            parts.set(
+                Parts::NON_REGISTER,
+                parts.contains(Parts::NON_REGISTER) || blocked || self.vmcs12.read(GUEST_ACTIVITY_STATE) != 0,
+            );
+        }
+        parts
     }
 
     /// Checks whose answer lies in L1's memory: they are made at each entry.

@@ -13,6 +13,7 @@ use crate::entry::Abort;
 use crate::host_state::Carried;
 use crate::msr_lists;
 use crate::seam::{L1Memory, Msrs, Processor, Which};
+use crate::slots::Slot;
 use crate::state::{Nested, Operation};
 use crate::vmcs12::ABORT_OFFSET;
 
@@ -186,7 +187,11 @@ impl Nested {
         // "IA-32e mode guest" follows IA32_EFER.LMA; the injected event's valid bit is cleared.
         let long = vmcs02.read(VM_ENTRY_CONTROLS) & EntryControls::IA32E_MODE_GUEST.bits();
         let entry = vmcs12.read(VM_ENTRY_CONTROLS);
-        vmcs12.write(VM_ENTRY_CONTROLS, entry & !EntryControls::IA32E_MODE_GUEST.bits() | long);
+        if (entry ^ long) & EntryControls::IA32E_MODE_GUEST.bits() != 0 {
+            // As if L1 had written it: an IA32_EFER that is not saved may not fit any more.
+            vmcs12.write(VM_ENTRY_CONTROLS, entry ^ EntryControls::IA32E_MODE_GUEST.bits());
+            vmcs12.dirty.insert(Slot::known(VM_ENTRY_CONTROLS.encoding()));
+        }
         let event = vmcs12.read(VM_ENTRY_INTERRUPTION_INFO);
         vmcs12.write(VM_ENTRY_INTERRUPTION_INFO, event & 0x7fff_ffff);
         self.stale = self.saved;

@@ -60,7 +60,11 @@ impl Nested {
             self.merge_topics(vmcs02, memory, kept, topics, tsc_offset);
         }
         self.is_merged = true;
-        self.load_switched(vmcs02, kept, topics.contains(Topic::Switched));
+        let changed_controls = topics.contains(Topic::Controls);
+        if changed_controls || changed.contains(Slot::known(VM_EXIT_CONTROLS.encoding())) {
+            self.saved = self.saved_fields();
+        }
+        self.load_switched(vmcs02, kept, changed_controls || topics.contains(Topic::Switched));
     }
 
     /// What never changes in vmcs02.

@@ -55,7 +55,8 @@ pub(crate) enum Seen {
     Nothing,
     Entry(Entry),
     Vmcs02(Vec<(Encoding, u64)>),
-    Exit { aborted: bool, vmcs01: Vec<(Encoding, u64)> },
+    Exit(Vec<(Encoding, u64)>),
+    Aborted,
     Vmcs12(Vec<(Encoding, u64)>),
     Outcome(Outcome),
 }
@@ -77,6 +78,8 @@ pub(crate) struct Driver {
     manner: Manner,
     launched: bool,
     undo: Vec<(Encoding, u64)>,
+    /// A VMX abort ended this L1.
+    is_shut_down: bool,
 }
 
 impl Driver {
@@ -86,12 +89,15 @@ impl Driver {
 
     pub(crate) fn on(bench: NestedBench, manner: Manner) -> Self {
         let bench = bench.with_valid_vmcs12();
-        Self { bench, manner, launched: false, undo: Vec::new() }
+        Self { bench, manner, launched: false, undo: Vec::new(), is_shut_down: false }
     }
 
     /// Does a step, if it can be done now.
     pub(crate) fn step(&mut self, step: &Step) -> Vec<Seen> {
         let in_l2 = self.bench.nested.in_l2();
+        if self.is_shut_down {
+            return Vec::new();
+        }
         match step {
             Step::Write(encoding, value) if !in_l2 => self.write(*encoding, *value),
             Step::Enter if !in_l2 => return self.enter(),
@@ -150,13 +156,15 @@ impl Driver {
                 assert!(rule.is_none(), "an entry that breaks {} was made", rule.unwrap().name);
             }
             seen.push(Seen::Vmcs02(in_force(self.bench.vmcs(Which::Vmcs02))));
+        } else if let Entry::Aborted(_) = entry {
+            self.is_shut_down = true;
         } else {
             assert_eq!(self.bench.cpu.current(), Which::Vmcs01);
             if let Some(rule) = expected {
                 let refused = self.bench.refused.last().copied().flatten();
                 assert_eq!(rule.map(|rule| rule.name), refused.map(|rule| rule.name));
             }
-            seen.push(Seen::Exit { aborted: false, vmcs01: in_force(self.bench.vmcs(Which::Vmcs01)) });
+            seen.push(Seen::Exit(in_force(self.bench.vmcs(Which::Vmcs01))));
             seen.push(self.vmcs12());
             for (encoding, old) in core::mem::take(&mut self.undo).into_iter().rev() {
                 self.bench.write_raw(encoding, old);
@@ -183,12 +191,16 @@ impl Driver {
 
     fn after_exit(&mut self, exit: impl FnOnce(&mut NestedBench) -> bool) -> Vec<Seen> {
         let aborted = exit(&mut self.bench);
+        if aborted {
+            self.is_shut_down = true;
+            return vec![Seen::Aborted];
+        }
         assert_eq!(self.bench.cpu.current(), Which::Vmcs01);
         let vmcs01 = in_force(self.bench.vmcs(Which::Vmcs01));
         if self.manner.eager {
             self.vmcs12();
         }
-        vec![Seen::Exit { aborted, vmcs01 }]
+        vec![Seen::Exit(vmcs01)]
     }
 
     fn vmcs12(&mut self) -> Seen {
@@ -225,8 +237,8 @@ fn apply(vmcs02: &mut FakeVmcs, change: &Change, cr0_mask: u64, unrestricted: bo
             vmcs02.write(GUEST_CR0, cr0 ^ bits & free);
         }
         Change::Cr4(bits) => {
-            let free = (Cr4::TSD | Cr4::DE | Cr4::PGE | Cr4::PCE | Cr4::OSFXSR).bits()
-                & !vmcs02.read(CR4_GUEST_HOST_MASK);
+            let free =
+                (Cr4::TSD | Cr4::DE | Cr4::PGE | Cr4::PCE | Cr4::OSFXSR).bits() & !vmcs02.read(CR4_GUEST_HOST_MASK);
             let cr4 = vmcs02.read(GUEST_CR4);
             vmcs02.write(GUEST_CR4, cr4 ^ bits & free);
         }
@@ -332,7 +344,8 @@ fn any_write() -> impl Strategy<Value = Step> {
         })
     };
     let page = |encoding: Encoding| {
-        prop::sample::select(vec![0x1_3000, 0x1_4000, 0xa_0000, 0x200_0000]).prop_map(move |at| Step::Write(encoding, at))
+        prop::sample::select(vec![0x1_3000, 0x1_4000, 0xa_0000, 0x200_0000])
+            .prop_map(move |at| Step::Write(encoding, at))
     };
     let free = |encoding: Encoding| any::<u64>().prop_map(move |value| Step::Write(encoding, value));
     let pick = |encoding: Encoding, values: Vec<u64>| {
@@ -380,7 +393,8 @@ fn any_write() -> impl Strategy<Value = Step> {
 }
 
 fn any_change() -> impl Strategy<Value = Change> {
-    let free = |encoding: Encoding, mask: u64| any::<u64>().prop_map(move |value| Change::Field(encoding, value & mask));
+    let free =
+        |encoding: Encoding, mask: u64| any::<u64>().prop_map(move |value| Change::Field(encoding, value & mask));
     prop_oneof![
         free(GUEST_RSP.encoding(), u64::MAX),
         free(GUEST_RIP.encoding(), 0x7fff_ffff),
@@ -430,8 +444,9 @@ pub(crate) fn any_step() -> impl Strategy<Value = Step> {
 pub(crate) fn assert_same(seen: &[Seen], expected: &[Seen], number: usize, step: &Step) {
     for (seen, expected) in seen.iter().zip(expected) {
         let (a, b) = match (seen, expected) {
-            (Seen::Vmcs02(a), Seen::Vmcs02(b)) | (Seen::Vmcs12(a), Seen::Vmcs12(b)) => (a, b),
-            (Seen::Exit { vmcs01: a, aborted: x }, Seen::Exit { vmcs01: b, aborted: y }) if x == y => (a, b),
+            (Seen::Vmcs02(a), Seen::Vmcs02(b))
+            | (Seen::Vmcs12(a), Seen::Vmcs12(b))
+            | (Seen::Exit(a), Seen::Exit(b)) => (a, b),
             _ => {
                 assert_eq!(seen, expected, "at step {number}, {step:?}");
                 continue;
