@@ -10,11 +10,11 @@ use proptest::prelude::*;
 use support::{Driver, Manner, any_step};
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 400, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
 
     /// Dirty tracking, partial checks, lazy read-back and VMCS shadowing change nothing.
     #[test]
-    fn shortcuts_cannot_be_seen(steps in prop::collection::vec(any_step(), 1..120), shadowing: bool) {
+    fn shortcuts_cannot_be_seen(steps in prop::collection::vec(any_step(), 1..80), shadowing: bool) {
         let mut short = Driver::new(Manner { shadowing, ..Manner::default() });
         let mut long = Driver::new(Manner { eager: true, from_scratch: true, ..Manner::default() });
         for (number, step) in steps.iter().enumerate() {

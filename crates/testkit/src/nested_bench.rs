@@ -1,5 +1,7 @@
 //! A vCPU whose L1 has VMX, without the vCPU: the `nested` crate between an L1 that a test plays and a fake processor.
 
+use std::sync::LazyLock;
+
 use arch::control::{Cr0, Cr4, Efer};
 use arch::{GuestRegs, HostPhys};
 use nested::{Abort, Base, Entry, L1Processor, Nested, Outcome, Page, Pages, Refusal, Route, Synthesized, Which};
@@ -325,9 +327,12 @@ impl NestedBench {
 
 /// Whether VMREAD or VMWRITE of a field exits although VMCS shadowing is on.
 fn exits(encoding: Encoding, write: bool) -> bool {
-    let (mut vmread, mut vmwrite) = ([0; 4096], [0; 4096]);
-    nested::fill_shadowing_bitmaps(&mut vmread, &mut vmwrite);
-    let bitmap = if write { vmwrite } else { vmread };
+    static BITMAPS: LazyLock<[[u8; 4096]; 2]> = LazyLock::new(|| {
+        let (mut vmread, mut vmwrite) = ([0; 4096], [0; 4096]);
+        nested::fill_shadowing_bitmaps(&mut vmread, &mut vmwrite);
+        [vmread, vmwrite]
+    });
+    let bitmap = &BITMAPS[usize::from(write)];
     encoding.0 >> 15 != 0 || bitmap[(encoding.0 / 8) as usize] >> (encoding.0 % 8) & 1 != 0
 }
 
