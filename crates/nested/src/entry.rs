@@ -199,20 +199,22 @@ impl Nested {
             return Parts::all();
         }
         let mut parts = self.parts_in_memory() | self.parts_of_unsaved();
+        // Without an event its fields say nothing.
+        let has_event = EventInfo(self.vmcs12.read(VM_ENTRY_INTERRUPTION_INFO)).is_valid();
+        let of_field = |slot| match self.uses.parts(slot) {
+            EVENT_PARTS if !has_event => Parts::empty(),
+            parts => parts,
+        };
         self.vmcs12.dirty.for_each(|slot| {
             parts |= if slot == Slot::known(GUEST_RIP.encoding()) {
                 self.parts_of_rip()
             } else if slot == Slot::known(GUEST_RFLAGS.encoding()) {
                 let changed = self.vmcs12.read(GUEST_RFLAGS) ^ self.at_exit.rflags;
-                if changed & !FREE_FLAGS.bits() == 0 { Parts::empty() } else { self.uses.parts(slot) }
+                if changed & !FREE_FLAGS.bits() == 0 { Parts::empty() } else { of_field(slot) }
             } else {
-                self.uses.parts(slot)
+                of_field(slot)
             };
         });
-        // Without an event its fields say nothing.
-        if !EventInfo(self.vmcs12.read(VM_ENTRY_INTERRUPTION_INFO)).is_valid() && parts == EVENT_PARTS {
-            return Parts::empty();
-        }
         parts
     }
 
@@ -298,7 +300,7 @@ impl Nested {
 
     /// What each entry writes.
     #[inline(always)]
-    fn prepare_run(&mut self, vmcs02: &mut Vmcs02<'_, impl Access>, memory: &impl L1Memory) {
+    pub(crate) fn prepare_run(&mut self, vmcs02: &mut Vmcs02<'_, impl Access>, memory: &impl L1Memory) {
         let event = EventInfo(self.vmcs12.read(VM_ENTRY_INTERRUPTION_INFO));
         if event.is_valid() {
             vmcs02.write(VM_ENTRY_INTERRUPTION_INFO, event.0);

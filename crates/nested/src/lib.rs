@@ -19,6 +19,7 @@
 //! | what of L2 is read back, when | `read_back.rs` |
 //! | the lists of MSRs | `msr_lists.rs` |
 //! | L1's EPT | `ept12.rs` |
+//! | all of it as bytes, and back | `save.rs` |
 //! | INVEPT, INVVPID, VMFUNC | `invalidate.rs`, `vm_function.rs` |
 #![cfg_attr(not(test), no_std)]
 #![forbid(unsafe_code)]
@@ -43,6 +44,7 @@ mod outcome;
 mod pointer;
 mod read_back;
 mod route;
+mod save;
 mod seam;
 mod shadow;
 mod slots;
@@ -59,6 +61,7 @@ pub use exit::{Synthesized, Vectoring};
 pub use instruction::Permission;
 pub use outcome::Outcome;
 pub use route::Route;
+pub use save::{BadState, SAVED_BYTES};
 pub use seam::{L1Memory, Msrs, NoSuchMsr, Processor, Which};
 pub use shadow::fill_bitmaps as fill_shadowing_bitmaps;
 pub use state::{Base, Nested, Operation, Page, Pages};

@@ -74,6 +74,7 @@ impl Nested {
         vmcs02.write(VM_EXIT_MSR_STORE_COUNT, 0);
         vmcs02.write(VM_EXIT_MSR_LOAD_COUNT, 0);
         vmcs02.write(VM_ENTRY_MSR_LOAD_COUNT, 0);
+        vmcs02.write(VM_ENTRY_INTERRUPTION_INFO, 0);
         vmcs02.write(VMCS_LINK_POINTER, u64::MAX);
         vmcs02.write(GUEST_ACTIVITY_STATE, 0);
         if self.base.secondary.contains(SecondaryBased::ENABLE_VPID) {

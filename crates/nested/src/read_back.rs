@@ -53,7 +53,7 @@ impl Nested {
     pub(crate) fn saved_fields(&self) -> SlotSet {
         let exit = ExitControls::from_bits_retain(self.vmcs12.read(VM_EXIT_CONTROLS));
         let mut kept = SlotSet::EMPTY;
-        let mut keep = |fields: &[vmcs::Encoding]| fields.iter().for_each(|&field| kept.insert(Slot::known(field)));
+        let mut keep = |fields: &[Encoding]| fields.iter().for_each(|&field| kept.insert(Slot::known(field)));
         if !exit.contains(ExitControls::SAVE_DEBUG_CONTROLS) {
             keep(&[GUEST_DR7.encoding(), GUEST_IA32_DEBUGCTL.encoding()]);
         }

@@ -17,7 +17,7 @@ pub(crate) const SHADOW: u32 = 1 << 31;
 pub(crate) const ABORT_OFFSET: u64 = 4;
 const LAUNCHED_OFFSET: u64 = 8;
 const VALUES_OFFSET: u64 = 16;
-const _: () = assert!(VALUES_OFFSET as usize + 8 * COUNT <= 4096, "a VMCS region has 4 KiB");
+const _: () = assert!(VALUES_OFFSET + 8 * COUNT as u64 <= 4096, "a VMCS region has 4 KiB");
 
 /// The fields of one VMCS of L1, and which of them were written since vmcs02 last took them.
 #[derive(Clone, Debug)]

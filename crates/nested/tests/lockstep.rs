@@ -22,4 +22,15 @@ proptest! {
             support::assert_same(&seen, &expected, number, step);
         }
     }
+
+    /// Nor can be that the vCPU is saved, and restored on another processor, whatever it is about to do.
+    #[test]
+    fn moving_the_vcpu_cannot_be_seen(steps in prop::collection::vec(any_step(), 1..80), shadowing: bool) {
+        let mut moved = Driver::new(Manner { shadowing, moves: true, ..Manner::default() });
+        let mut stays = Driver::new(Manner { shadowing, ..Manner::default() });
+        for (number, step) in steps.iter().enumerate() {
+            let (seen, expected) = (moved.step(step), stays.step(step));
+            support::assert_same(&seen, &expected, number, step);
+        }
+    }
 }

@@ -32,6 +32,8 @@ pub(crate) enum Step {
     Memory(u64, u64),
     /// Time passes.
     Wait(u32),
+    /// The vCPU is saved, and goes on on another processor.
+    Move,
 }
 
 /// What L2 does to its own state.
@@ -70,6 +72,8 @@ pub(crate) struct Manner {
     pub(crate) eager: bool,
     /// L1 leaves its VMCS and comes back before each entry, so that vmcs02 is made from nothing.
     pub(crate) from_scratch: bool,
+    /// The vCPU can be moved.
+    pub(crate) moves: bool,
 }
 
 /// An L1 that does what it is told.
@@ -119,6 +123,7 @@ impl Driver {
             }
             Step::Own(which, value) if !in_l2 => self.own(*which, *value),
             Step::Memory(at, value) => self.bench.ram.set(*at, *value),
+            Step::Move if self.manner.moves => self.move_away(),
             Step::Wait(ticks) => self.bench.cpu.tsc += u64::from(*ticks),
             _ => {}
         }
@@ -133,6 +138,15 @@ impl Driver {
             self.undo.push((encoding, old));
             self.bench.write_raw(encoding, value);
         }
+    }
+
+    fn move_away(&mut self) {
+        let mut bytes = [0; nested::SAVED_BYTES];
+        self.bench.nested.save(&mut self.bench.cpu, &mut bytes);
+        let old = core::mem::replace(&mut self.bench, NestedBench::new(false));
+        let mut bench = old.moved();
+        bench.nested.restore(&mut bench.cpu, &bench.ram, &bytes, &bench.l1).unwrap();
+        self.bench = bench;
     }
 
     fn leave(&mut self) {
@@ -437,6 +451,7 @@ pub(crate) fn any_step() -> impl Strategy<Value = Step> {
         1 => prop::sample::select(vec![(0x1_3080, 0x10), (0x1_3080, 0xf0), (0x1_2000, 0), (0x1_2000, u64::MAX), (0x1000, 0)])
             .prop_map(|(at, value)| Step::Memory(at, value)),
         1 => (0..10_000u32).prop_map(Step::Wait),
+        3 => Just(Step::Move),
     ]
 }
 
