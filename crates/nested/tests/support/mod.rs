@@ -87,10 +87,6 @@ pub(crate) struct Driver {
 }
 
 impl Driver {
-    pub(crate) fn new(manner: Manner) -> Self {
-        Self::on(NestedBench::new(manner.shadowing), manner)
-    }
-
     pub(crate) fn on(bench: NestedBench, manner: Manner) -> Self {
         let bench = bench.with_valid_vmcs12();
         Self { bench, manner, launched: false, undo: Vec::new(), is_shut_down: false }
@@ -169,7 +165,13 @@ impl Driver {
             if let Some(rule) = expected {
                 assert!(rule.is_none(), "an entry that breaks {} was made", rule.unwrap().name);
             }
-            seen.push(Seen::Vmcs02(in_force(self.bench.vmcs(Which::Vmcs02))));
+            let vmcs02 = self.bench.vmcs(Which::Vmcs02);
+            let counted = in_force(vmcs02);
+            for (encoding, _) in &counted {
+                // VMCLEAR of a fresh region leaves all fields undefined.
+                assert!(vmcs02.values().any(|(written, _)| written == *encoding), "nobody has written {encoding:?}");
+            }
+            seen.push(Seen::Vmcs02(counted));
         } else if let Entry::Aborted(_) = entry {
             self.is_shut_down = true;
         } else {
@@ -295,6 +297,12 @@ pub(crate) fn in_force(vmcs: &FakeVmcs) -> Vec<(Encoding, u64)> {
     controls.secondary.allowed1 = SecondaryBased::from_bits_retain(vmcs.read(SECONDARY_VM_EXEC_CONTROL));
     controls.exit.allowed1 = ExitControls::from_bits_retain(vmcs.read(VM_EXIT_CONTROLS));
     controls.entry.allowed1 = EntryControls::from_bits_retain(vmcs.read(VM_ENTRY_CONTROLS));
+    // L0 has no use for these.
+    controls.tertiary = vmcs::capabilities::Allowed::default();
+    controls.secondary_exit = vmcs::capabilities::Allowed::default();
+    controls.vm_functions = 0;
+    let targets = u64::from(vmcs.read(CR3_TARGET_COUNT));
+    controls.misc.0 = controls.misc.0 & !(0x1ff << 16) | targets << 16;
     let has_event = EventInfo(vmcs.read(VM_ENTRY_INTERRUPTION_INFO)).is_valid();
     let pae = vmcs.read(GUEST_CR4) & Cr4::PAE.bits() != 0
         && vmcs.read(GUEST_CR0) & Cr0::PG.bits() != 0
@@ -313,8 +321,16 @@ pub(crate) fn in_force(vmcs: &FakeVmcs) -> Vec<(Encoding, u64)> {
             VMCS_LINK_POINTER.encoding(),
             VMREAD_BITMAP.encoding(),
             VMWRITE_BITMAP.encoding(),
+            // Of use in SMM only.
+            GUEST_SMBASE.encoding(),
+            EXECUTIVE_VMCS_POINTER.encoding(),
         ]);
-        !own && (has_event || !event) && (pae || !pdpte)
+        let ports = is(&[IO_BITMAP_A.encoding(), IO_BITMAP_B.encoding()])
+            && !controls.primary.supports(PrimaryBased::USE_IO_BITMAPS);
+        let list = is(&[VM_EXIT_MSR_STORE_ADDR.encoding()]) && values.read(VM_EXIT_MSR_STORE_COUNT) == 0
+            || is(&[VM_EXIT_MSR_LOAD_ADDR.encoding()]) && values.read(VM_EXIT_MSR_LOAD_COUNT) == 0
+            || is(&[VM_ENTRY_MSR_LOAD_ADDR.encoding()]) && values.read(VM_ENTRY_MSR_LOAD_COUNT) == 0;
+        !own && !ports && !list && (has_event || !event) && (pae || !pdpte)
     };
     FIELDS
         .iter()
