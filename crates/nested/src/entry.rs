@@ -119,7 +119,7 @@ impl Nested {
             self.read_shadow(cpu.vmcs());
         }
         cpu.make_current(Which::Vmcs02);
-        let parts = self.parts_to_check();
+        let parts = self.parts_to_check(&Vmcs02::assume(cpu.vmcs()));
         if !parts.is_empty()
             && let Some(rule) = self.broken_rule(&Vmcs02::assume(cpu.vmcs()), memory, parts, &kept, l1)
         {
@@ -194,11 +194,11 @@ impl Nested {
 
     /// The parts of the checks that can fail, given what L1 has changed since an entry passed them all.
     #[inline(always)]
-    fn parts_to_check(&self) -> Parts {
+    fn parts_to_check(&self, vmcs02: &Vmcs02<'_, impl Access>) -> Parts {
         if !self.is_checked || !self.is_merged {
             return Parts::all();
         }
-        let mut parts = self.parts_in_memory() | self.parts_of_unsaved();
+        let mut parts = self.parts_in_memory(vmcs02) | self.parts_of_unsaved();
         // Without an event its fields say nothing.
         let has_event = EventInfo(self.vmcs12.read(VM_ENTRY_INTERRUPTION_INFO)).is_valid();
         let of_field = |slot| match self.uses.parts(slot) {
@@ -251,7 +251,7 @@ impl Nested {
 
     /// Checks whose answer lies in L1's memory: they are made at each entry.
     #[inline(always)]
-    fn parts_in_memory(&self) -> Parts {
+    fn parts_in_memory(&self, vmcs02: &Vmcs02<'_, impl Access>) -> Parts {
         let primary = PrimaryBased::from_bits_retain(self.vmcs12.read(CPU_BASED_VM_EXEC_CONTROL));
         let mut parts = Parts::empty();
         // VTPR against the threshold.
@@ -262,7 +262,7 @@ impl Nested {
         if self.vmcs12.read(VMCS_LINK_POINTER) != u64::MAX {
             parts |= Parts::LINK_POINTER;
         }
-        if self.loads_pdptes_from_memory() {
+        if self.loads_pdptes_from_memory(vmcs02) {
             parts |= Parts::PDPTES;
         }
         parts
@@ -307,8 +307,8 @@ impl Nested {
             vmcs02.write(VM_ENTRY_EXCEPTION_ERROR_CODE, self.vmcs12.read(VM_ENTRY_EXCEPTION_ERROR_CODE));
             vmcs02.write(VM_ENTRY_INSTRUCTION_LEN, self.vmcs12.read(VM_ENTRY_INSTRUCTION_LEN));
         }
-        if self.loads_pdptes_from_memory() {
-            let table = GuestPhys(self.vmcs12.read(GUEST_CR3) & 0xffff_ffe0);
+        if self.loads_pdptes_from_memory(vmcs02) {
+            let table = GuestPhys(vmcs02.read(GUEST_CR3) & 0xffff_ffe0);
             for (pdpte, offset) in
                 [GUEST_PDPTE0, GUEST_PDPTE1, GUEST_PDPTE2, GUEST_PDPTE3].into_iter().zip([0, 8, 16, 24])
             {
@@ -325,11 +325,12 @@ impl Nested {
     /// Without EPT of L1's, VM entry and MOV to CR3 load the four entries of PAE paging from L1's memory. vmcs02 has EPT, with
     /// which the processor takes them from the VMCS.
     #[inline(always)]
-    pub(crate) fn loads_pdptes_from_memory(&self) -> bool {
+    fn loads_pdptes_from_memory(&self, vmcs02: &Vmcs02<'_, impl Access>) -> bool {
         use arch::control::{Cr0, Cr4};
+        let newest = Newest { nested: self, vmcs02 };
         !self.secondary12().contains(SecondaryBased::ENABLE_EPT)
-            && self.vmcs12.read(GUEST_CR4) & Cr4::PAE.bits() != 0
-            && self.vmcs12.read(GUEST_CR0) & Cr0::PG.bits() != 0
+            && newest.read(GUEST_CR4) & Cr4::PAE.bits() != 0
+            && newest.read(GUEST_CR0) & Cr0::PG.bits() != 0
             && self.vmcs12.read(VM_ENTRY_CONTROLS) & EntryControls::IA32E_MODE_GUEST.bits() == 0
     }
 

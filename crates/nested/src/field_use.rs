@@ -92,8 +92,13 @@ impl FieldUses {
     /// The table for a processor of L1 that has the fields for which `exists` holds.
     pub(crate) fn new(exists: impl Fn(&FieldInfo) -> bool) -> Self {
         let exists = SlotSet::of(exists);
-        let mut uses =
-            Self { merge: [Merge::Not; COUNT], parts: [Parts::empty(); COUNT], exists, cold: SlotSet::EMPTY, copied: SlotSet::of(|field| is_copied(field.encoding)) };
+        let mut uses = Self {
+            merge: [Merge::Not; COUNT],
+            parts: [Parts::empty(); COUNT],
+            exists,
+            cold: SlotSet::EMPTY,
+            copied: SlotSet::of(|field| is_copied(field.encoding)),
+        };
         for slot in Slot::all().filter(|&slot| exists.contains(slot)) {
             let field = slot.info();
             uses.merge[slot.index()] = merge(field);

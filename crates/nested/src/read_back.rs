@@ -3,9 +3,9 @@
 //! Most of L2's state is the processor's alone until L1 asks for it, so it stays in vmcs02 and is read when it is asked for,
 //! all of it at once: who reads one segment reads the others.
 
-use vmcs::{Access, Encoding};
 use vmcs::controls::{ExitControls, SecondaryBased};
 use vmcs::fields::*;
+use vmcs::{Access, Encoding};
 
 use crate::current::Vmcs02;
 use crate::merge::CR0_KEPT;

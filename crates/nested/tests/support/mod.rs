@@ -102,7 +102,10 @@ impl Driver {
             Step::Write(encoding, value) if !in_l2 => self.write(*encoding, *value),
             Step::Enter if !in_l2 => return self.enter(),
             Step::Exit(changes, reason, information) if in_l2 => {
-                self.run(changes, *reason, *information);
+                // Without EPT of L1's nothing of EPT is L1's.
+                let is_ept = *reason == ExitReason::EPT_VIOLATION && self.bench.nested.ept12().is_none();
+                let reason = if is_ept { ExitReason::CPUID } else { *reason };
+                self.run(changes, reason, *information);
                 return self.after_exit(|bench| bench.reflect().is_err());
             }
             Step::Synthesized(changes, reason) if in_l2 => {
