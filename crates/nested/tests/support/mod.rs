@@ -144,7 +144,7 @@ impl Driver {
         self.bench.nested.save(&mut self.bench.cpu, &mut bytes);
         let old = core::mem::replace(&mut self.bench, NestedBench::new(false));
         let mut bench = old.moved();
-        bench.nested.restore(&mut bench.cpu, &bench.ram, &bytes, &bench.l1).unwrap();
+        bench.nested.restore(&mut bench.cpu, &bench.ram, &bytes, &bench.l1).expect("what was saved a moment ago");
         self.bench = bench;
     }
 
@@ -166,7 +166,7 @@ impl Driver {
             self.undo.clear();
             self.bench.assert_vmcs02_is_valid();
             if let Some(rule) = expected {
-                assert!(rule.is_none(), "an entry that breaks {} was made", rule.unwrap().name);
+                assert!(rule.is_none(), "an entry was made that breaks {:?}", rule.map(|rule| rule.name));
             }
             let vmcs02 = self.bench.vmcs(Which::Vmcs02);
             let counted = in_force(vmcs02);
@@ -196,13 +196,13 @@ impl Driver {
         let (cr0_mask, unrestricted) = (self.bench.nested.cr0_mask(), self.bench.nested.is_unrestricted());
         self.bench.run_l2(reason, |vmcs02| {
             vmcs02.write(EXIT_QUALIFICATION, information);
-            vmcs02.write(VM_EXIT_INSTRUCTION_LEN, (information & 15) as u32);
-            vmcs02.write(VM_EXIT_INSTRUCTION_INFO, information as u32);
+            vmcs02.write_raw(VM_EXIT_INSTRUCTION_LEN.encoding(), information & 15);
+            vmcs02.write_raw(VM_EXIT_INSTRUCTION_INFO.encoding(), information);
             vmcs02.write(GUEST_LINEAR_ADDRESS, information << 1);
             vmcs02.write(GUEST_PHYSICAL_ADDRESS, information & 0xffff_f000);
             if reason == ExitReason::EXCEPTION_OR_NMI {
                 vmcs02.write(VM_EXIT_INTERRUPTION_INFO, EventInfo::hardware_exception(arch::Vector(13), true).0);
-                vmcs02.write(VM_EXIT_INTERRUPTION_ERROR_CODE, (information & 0xffff) as u32);
+                vmcs02.write_raw(VM_EXIT_INTERRUPTION_ERROR_CODE.encoding(), information & 0xffff);
             }
             changes.iter().for_each(|change| apply(vmcs02, change, cr0_mask, unrestricted));
         });
