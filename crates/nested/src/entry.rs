@@ -5,20 +5,22 @@
 //! only what can have become wrong.
 
 use arch::control::{Efer, Rflags};
-use arch::{GuestMemory, GuestPhys};
+use arch::{GuestMemory, GuestPhys, Msr};
 use vmcs::checks::{self, Environment, Outcome as Broken, Parts, PhysicalMemory, Rule};
 use vmcs::controls::{EntryControls, ExitControls, PinBased, PrimaryBased, SecondaryBased};
 use vmcs::fields::*;
-use vmcs::{Access, Encoding, EventInfo, ExitReason, InstructionError};
+use vmcs::{Access, Capabilities, Encoding, EventInfo, ExitReason, InstructionError};
 
 use crate::current::{Vmcs01, Vmcs02};
 use crate::exit::FailedEntry;
+use crate::explain::Explanation;
 use crate::merge::Kept;
 use crate::msr_lists;
 use crate::outcome::Outcome;
 use crate::seam::{L1Memory, Msrs, Processor, Which};
 use crate::slots::Slot;
 use crate::state::{Nested, Operation};
+use crate::vmcs12::Vmcs12;
 
 /// What came of VMLAUNCH or VMRESUME.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -68,7 +70,18 @@ pub struct Refusal<'a> {
     /// What L1 was told.
     pub outcome: Broken,
     /// The fields' values.
-    pub vmcs12: &'a crate::vmcs12::Vmcs12,
+    pub vmcs12: &'a Vmcs12,
+    /// What L1's processor offers.
+    pub(crate) capabilities: &'a Capabilities,
+    /// The MSR that could not be loaded, and its value.
+    pub(crate) listed: Option<(Msr, u64)>,
+}
+
+impl Refusal<'_> {
+    /// The failure in words.
+    pub fn explanation(&self) -> Explanation {
+        Explanation::new(self)
+    }
 }
 
 /// RFLAGS bits that no rule of VM entry asks for.
@@ -123,7 +136,7 @@ impl Nested {
         if !parts.is_empty()
             && let Some(rule) = self.broken_rule(&Vmcs02::assume(cpu.vmcs()), memory, parts, &kept, l1)
         {
-            refused(Refusal { rule: Some(rule), outcome: rule.outcome, vmcs12: &self.vmcs12 });
+            self.tell(refused, Some(rule), rule.outcome, None);
             return match rule.outcome {
                 Broken::VmFail(error) => {
                     cpu.make_current(Which::Vmcs01);
@@ -147,7 +160,8 @@ impl Nested {
         {
             let (reason, qualification) = (ExitReason::ENTRY_FAILURE_MSR_LOADING, u64::from(entry));
             let outcome = Broken::Exit { reason, qualification };
-            refused(Refusal { rule: None, outcome, vmcs12: &self.vmcs12 });
+            let list = GuestPhys(self.vmcs12.read(VM_ENTRY_MSR_LOAD_ADDR));
+            self.tell(refused, None, outcome, msr_lists::entry(memory, list, entry));
             return self.failed_entry(cpu, memory, msrs, FailedEntry { reason, qualification });
         }
         self.vmcs12.launched = true;
@@ -155,6 +169,17 @@ impl Nested {
         self.start_timer(cpu.tsc());
         self.transitions.entries += 1;
         Entry::Entered { activity: self.activity_at_entry() }
+    }
+
+    #[cold]
+    fn tell(
+        &self,
+        refused: &mut dyn FnMut(Refusal<'_>),
+        rule: Option<&'static Rule>,
+        outcome: Broken,
+        listed: Option<(Msr, u64)>,
+    ) {
+        refused(Refusal { rule, outcome, vmcs12: &self.vmcs12, capabilities: &self.capabilities, listed });
     }
 
     #[cold]

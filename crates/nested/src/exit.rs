@@ -131,7 +131,7 @@ impl Nested {
     }
 
     /// An entry fails with an exit: nothing of the guest's state is saved, the host's is loaded (SDM 3C 27.8 "VM-Entry
-    /// Failures During or After Loading Guest State"). vmcs02 or the shadow VMCS may be current.
+    /// Failures During or After Loading Guest State"). vmcs02 is current.
     pub(crate) fn exit_from_failed_entry<P: Processor, M: L1Memory>(
         &mut self,
         cpu: &mut P,
@@ -141,7 +141,9 @@ impl Nested {
     ) -> Result<(), Abort> {
         self.vmcs12.write(EXIT_REASON, u32::from(failed.reason.0) | ENTRY_FAILURE);
         self.vmcs12.write(EXIT_QUALIFICATION, failed.qualification);
-        // What the entry loaded into vmcs02 was vmcs12's; nothing there is newer.
+        // What the entry loaded into vmcs02 was vmcs12's; nothing there is newer. Its event was not injected, and is not to be
+        // by the next entry.
+        Vmcs02::assume(cpu.vmcs()).write(VM_ENTRY_INTERRUPTION_INFO, EventInfo::NONE.0);
         self.resume_l1(cpu, memory, msrs, None, false)
     }
 

@@ -10,6 +10,7 @@
 //! | VMXON, VMXOFF, VMCLEAR, VMPTRLD, VMPTRST | `pointer.rs` |
 //! | VMREAD, VMWRITE; what L1 does without an exit | `field_access.rs`, `shadow.rs` |
 //! | VMLAUNCH, VMRESUME | `entry.rs` |
+//! | why an entry failed, in words | `explain.rs` |
 //! | what vmcs12 holds, where | `vmcs12.rs`, `slots.rs` |
 //! | what each field means for vmcs02 and the checks | `field_use.rs` |
 //! | what vmcs02 holds | `merge.rs`, `bitmaps.rs` |
@@ -32,6 +33,7 @@ mod deferred;
 mod entry;
 mod ept12;
 mod exit;
+mod explain;
 mod field_access;
 mod field_use;
 mod host_state;
@@ -58,6 +60,7 @@ pub use current::{Vmcs01, Vmcs02};
 pub use entry::{Abort, Entry, L1Processor, Refusal};
 pub use ept12::EptOutcome;
 pub use exit::{Synthesized, Vectoring};
+pub use explain::Explanation;
 pub use instruction::Permission;
 pub use outcome::Outcome;
 pub use route::Route;

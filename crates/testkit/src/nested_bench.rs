@@ -34,6 +34,8 @@ pub struct NestedBench {
     pub l1: L1Processor,
     /// The rules that entries failed by; none where an MSR could not be loaded.
     pub refused: Vec<Option<&'static Rule>>,
+    /// The last failed entry in words.
+    pub explained: String,
     machine: Capabilities,
     base: Base,
 }
@@ -64,6 +66,7 @@ impl NestedBench {
             msrs: FakeMsrs::default(),
             l1: L1Processor { tsc_offset: TSC_OFFSET_OF_L1, has_sgx: false, has_rtm: true },
             refused: Vec::new(),
+            explained: String::new(),
             machine: *machine,
             base,
         };
@@ -212,9 +215,10 @@ impl NestedBench {
 
     /// VMLAUNCH or VMRESUME.
     pub fn enter(&mut self, launch: bool) -> Entry {
-        let refused = &mut self.refused;
+        let (refused, explained) = (&mut self.refused, &mut self.explained);
         self.nested.enter(&mut self.cpu, &self.ram, &mut self.msrs, launch, &self.l1, &mut |refusal: Refusal<'_>| {
             refused.push(refusal.rule);
+            *explained = refusal.explanation().to_string();
         })
     }
 
