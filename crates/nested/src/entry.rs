@@ -153,22 +153,39 @@ impl Nested {
         self.select_ept(cpu);
         self.flush_at_entry(cpu);
         self.operation = Operation::NonRoot;
-        let count = self.vmcs12.read(VM_ENTRY_MSR_LOAD_COUNT);
-        if count != 0
-            && let Err(entry) =
-                msr_lists::load_guest(cpu, memory, msrs, GuestPhys(self.vmcs12.read(VM_ENTRY_MSR_LOAD_ADDR)), count)
+        if self.vmcs12.read(VM_ENTRY_MSR_LOAD_COUNT) != 0
+            && let Err(failed) = self.load_listed(cpu, memory, msrs, refused)
         {
-            let (reason, qualification) = (ExitReason::ENTRY_FAILURE_MSR_LOADING, u64::from(entry));
-            let outcome = Broken::Exit { reason, qualification };
-            let list = GuestPhys(self.vmcs12.read(VM_ENTRY_MSR_LOAD_ADDR));
-            self.tell(refused, None, outcome, msr_lists::entry(memory, list, entry));
-            return self.failed_entry(cpu, memory, msrs, FailedEntry { reason, qualification });
+            return self.failed_entry(cpu, memory, msrs, failed);
         }
         self.vmcs12.launched = true;
         self.entry_pending = true;
         self.start_timer(cpu.tsc());
         self.transitions.entries += 1;
         Entry::Entered { activity: self.activity_at_entry() }
+    }
+
+    /// Loads the VM-entry MSR-load list.
+    #[inline(never)]
+    fn load_listed<P: Processor, M: L1Memory>(
+        &mut self,
+        cpu: &mut P,
+        memory: &M,
+        msrs: &mut impl Msrs<P>,
+        refused: &mut dyn FnMut(Refusal<'_>),
+    ) -> Result<(), FailedEntry> {
+        // Some of the MSRs have a field in vmcs02, where what L1 has not read back yet would be lost if the entry failed.
+        self.read_from(&Vmcs02::assume(cpu.vmcs()));
+        let list = GuestPhys(self.vmcs12.read(VM_ENTRY_MSR_LOAD_ADDR));
+        let count = self.vmcs12.read(VM_ENTRY_MSR_LOAD_COUNT);
+        msr_lists::load_guest(cpu, memory, msrs, list, count).map_err(|position| {
+            // vmcs02 has what was loaded before.
+            self.is_merged = false;
+            let (reason, qualification) = (ExitReason::ENTRY_FAILURE_MSR_LOADING, u64::from(position));
+            let listed = msr_lists::entry(memory, list, position);
+            self.tell(refused, None, Broken::Exit { reason, qualification }, listed);
+            FailedEntry { reason, qualification }
+        })
     }
 
     #[cold]

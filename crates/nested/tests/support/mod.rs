@@ -89,6 +89,12 @@ pub(crate) struct Driver {
 impl Driver {
     pub(crate) fn on(bench: NestedBench, manner: Manner) -> Self {
         let bench = bench.with_valid_vmcs12();
+        // A list that can be loaded, and one that cannot be loaded to its end: IA32_PAT and IA32_SYSENTER_EIP.
+        for (at, word) in
+            (LISTS..).step_by(8).zip([0x277, 0x0606, 0x176, 0x1234, 0x277, 0x0505, 0x176, 0x4321, 0xffff, 0])
+        {
+            bench.ram.set(at, word);
+        }
         Self { bench, manner, launched: false, undo: Vec::new(), is_shut_down: false }
     }
 
@@ -243,6 +249,9 @@ impl Driver {
         }
     }
 }
+
+/// Where there are lists of MSRs.
+const LISTS: u64 = 0x6_0000;
 
 const PATS: [u64; 4] = [0x0007_0406_0007_0406, 0x0606_0606_0606_0606, 0, 0x0007_0505_0001_0406];
 
@@ -411,6 +420,10 @@ fn any_write() -> impl Strategy<Value = Step> {
         1 => pick(GUEST_INTERRUPTIBILITY_INFO.encoding(), vec![0, 1, 2, 8]),
         1 => pick(VM_ENTRY_INTERRUPTION_INFO.encoding(), vec![0, 0x8000_0b0d, 0x8000_0202, 0x8000_0030, 0x8000_0603]),
         1 => pick(VM_ENTRY_INSTRUCTION_LEN.encoding(), vec![0, 1, 3, 15, 16]),
+        2 => pick(VM_ENTRY_MSR_LOAD_COUNT.encoding(), vec![0, 1, 2, 3]),
+        1 => pick(VM_ENTRY_MSR_LOAD_ADDR.encoding(), vec![LISTS, LISTS + 0x20]),
+        1 => pick(VM_EXIT_MSR_LOAD_COUNT.encoding(), vec![0, 1, 2]),
+        1 => pick(VM_EXIT_MSR_LOAD_ADDR.encoding(), vec![LISTS]),
         1 => pick(VMCS_LINK_POINTER.encoding(), vec![u64::MAX, NestedBench::SHADOW, 0x1000]),
         2 => page(VIRTUAL_APIC_PAGE_ADDR.encoding()),
         2 => page(APIC_ACCESS_ADDR.encoding()),
