@@ -447,7 +447,7 @@ impl<V: Access> Access for Newest<'_, V> {
 }
 
 /// L1's memory as the checks read it.
-struct Words<'a, M>(&'a M);
+pub(crate) struct Words<'a, M>(pub(crate) &'a M);
 
 impl<M: GuestMemory> PhysicalMemory for Words<'_, M> {
     fn read_u64(&self, address: u64) -> u64 {

@@ -144,12 +144,17 @@ impl Nested {
         for (pdpte, offset) in [GUEST_PDPTE0, GUEST_PDPTE1, GUEST_PDPTE2, GUEST_PDPTE3].into_iter().zip([0, 8, 16, 24])
         {
             let entry = memory.read_u64(table.add(offset)).unwrap_or(u64::MAX);
-            let reserved = 0x1e6 | !0 << self.base.physical_address_bits;
-            if entry & 1 != 0 && entry & reserved != 0 {
+            if !is_legal_pdpte(entry, self.base.physical_address_bits) {
                 return Err(Abort::HostPdptes);
             }
             vmcs01.write(pdpte, entry);
         }
         Ok(())
     }
+}
+
+/// Whether MOV to CR3 loads this page-directory-pointer-table entry (SDM 3A 4.4.1 "PDPTE Registers").
+pub(crate) const fn is_legal_pdpte(entry: u64, physical_address_bits: u8) -> bool {
+    let reserved = 0x1e6 | !0 << physical_address_bits;
+    entry & 1 == 0 || entry & reserved == 0
 }

@@ -7,16 +7,17 @@
 //! The bytes may come from anywhere. They are judged as a whole before anything is changed, by the same rules as a VM entry.
 
 use arch::GuestPhys;
-use arch::control::Efer;
-use vmcs::checks::{self, Environment, Parts, PhysicalMemory, Rule};
+use arch::control::{Cr0, Cr4, Efer};
+use vmcs::checks::{self, Environment, Parts, Rule};
 use vmcs::controls::{EntryControls, PinBased, PrimaryBased, SecondaryBased};
 use vmcs::fields::*;
 use vmcs::{Access, EventInfo};
 
 use crate::current::{Vmcs01, Vmcs02};
 use crate::deferred::Deferred;
-use crate::entry::L1Processor;
+use crate::entry::{L1Processor, Words};
 use crate::field_use::HOT;
+use crate::host_state::is_legal_pdpte;
 use crate::merge::Kept;
 use crate::seam::{L1Memory, Processor, Which};
 use crate::slots::{COUNT, Slot, SlotSet};
@@ -301,7 +302,7 @@ impl Nested {
         let live = fields(&mut next, &if in_l2 { self.live_slots() } else { SlotSet::EMPTY })?;
         let live = if in_l2 { Some(self.merge_live(&vmcs12, &live, flags)?) } else { None };
         if let Some(live) = &live {
-            self.judge(cpu, live, l1)?;
+            self.judge(cpu, memory, live, l1)?;
         }
         Ok(Parsed {
             operation,
@@ -338,14 +339,21 @@ impl Nested {
         Ok(live)
     }
 
-    /// An L2 that runs keeps the rules of VM entry, but for those about memory, which may have changed since.
-    fn judge<P: Processor>(&self, cpu: &mut P, live: &Vmcs12, l1: &L1Processor) -> Result<(), BadState> {
+    /// An L2 that runs keeps the rules of VM entry, but for those about memory that only L1's entry looks at.
+    fn judge<P: Processor, M: L1Memory>(
+        &self,
+        cpu: &mut P,
+        memory: &M,
+        live: &Vmcs12,
+        l1: &L1Processor,
+    ) -> Result<(), BadState> {
+        let words = Words(memory);
         let efer = Efer::from_bits_retain(Vmcs01::assume(cpu.vmcs()).read(GUEST_IA32_EFER));
         let environment = Environment {
             in_ia32e_mode: efer.contains(Efer::LMA),
             has_sgx: l1.has_sgx,
             has_rtm: l1.has_rtm,
-            ..Environment::new(&self.capabilities, self.base.physical_address_bits, 0, &Nowhere)
+            ..Environment::new(&self.capabilities, self.base.physical_address_bits, 0, &words)
         };
         let mut parts = Parts::all().difference(Parts::LINK_POINTER);
         let primary = PrimaryBased::from_bits_retain(live.read(CPU_BASED_VM_EXEC_CONTROL));
@@ -353,12 +361,26 @@ impl Nested {
         if !primary.contains(PrimaryBased::ACTIVATE_SECONDARY_CONTROLS)
             || !secondary.contains(SecondaryBased::ENABLE_EPT)
         {
+            // The rule would look for them in memory; vmcs02 has EPT, and with it the fields count.
             parts.remove(Parts::PDPTES);
+            self.judge_pdptes(live)?;
         }
         match checks::first_broken_in(parts, live, &environment) {
             Some(rule) => Err(BadState::Rule(rule)),
             None => Ok(()),
         }
+    }
+
+    fn judge_pdptes(&self, live: &Vmcs12) -> Result<(), BadState> {
+        let has_pae = live.read(GUEST_CR0) & Cr0::PG.bits() != 0
+            && live.read(GUEST_CR4) & Cr4::PAE.bits() != 0
+            && live.read(VM_ENTRY_CONTROLS) & LONG == 0;
+        for pdpte in [GUEST_PDPTE0, GUEST_PDPTE1, GUEST_PDPTE2, GUEST_PDPTE3] {
+            if has_pae && !is_legal_pdpte(live.read(pdpte), self.base.physical_address_bits) {
+                return Err(BadState::Field(pdpte.encoding()));
+            }
+        }
+        Ok(())
     }
 }
 
@@ -391,13 +413,4 @@ fn fields(next: &mut impl FnMut() -> u64, which: &SlotSet) -> Result<Vmcs12, Bad
         fields.set_value(slot, value);
     }
     Ok(fields)
-}
-
-/// No memory: VTPR is above any threshold there.
-struct Nowhere;
-
-impl PhysicalMemory for Nowhere {
-    fn read_u64(&self, _: u64) -> u64 {
-        u64::MAX
-    }
 }

@@ -12,7 +12,7 @@ use vmcs::{Access, Capabilities, Encoding};
 use crate::FakeVmcs;
 
 /// Where the shadow VMCS is.
-pub const SHADOW_VMCS: HostPhys = HostPhys(0x200_0000_3000);
+pub const SHADOW_VMCS: HostPhys = HostPhys(0x90_0000_3000);
 
 /// What the processor was told to drop of its cached translations.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -138,7 +138,7 @@ pub struct TableFrames {
 impl Frames for TableFrames {
     fn allocate(&mut self) -> Option<HostPhys> {
         self.given += 1;
-        let at = 0x300_0000_0000 + (self.given << 12);
+        let at = 0xc0_0000_0000 + (self.given << 12);
         self.tables.insert(at, vec![0; ept::frames::ENTRIES]);
         Some(HostPhys(at))
     }

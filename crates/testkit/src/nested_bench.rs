@@ -4,7 +4,9 @@ use std::sync::LazyLock;
 
 use arch::control::{Cr0, Cr4, Efer};
 use arch::{GuestRegs, HostPhys};
-use nested::{Abort, Base, Entry, L1Processor, Nested, Outcome, Page, Pages, Refusal, Route, Synthesized, Which};
+use nested::{
+    Abort, Base, Entry, L1Processor, Nested, Outcome, Page, Pages, Processor, Refusal, Route, Synthesized, Which,
+};
 use vmcs::checks::{self, Environment, Rule};
 use vmcs::controls::{EntryControls, ExitControls, PinBased, PrimaryBased, SecondaryBased};
 use vmcs::fields::*;
@@ -38,6 +40,8 @@ pub struct NestedBench {
     pub explained: String,
     machine: Capabilities,
     base: Base,
+    /// The state of nested VMX after power-up.
+    outside: Box<[u8; nested::SAVED_BYTES]>,
 }
 
 impl NestedBench {
@@ -69,13 +73,40 @@ impl NestedBench {
             explained: String::new(),
             machine: *machine,
             base,
+            outside: Box::new([0; nested::SAVED_BYTES]),
         };
-        bench.fill_vmcss();
-        for region in [Self::VMXON, Self::VMCS, Self::OTHER] {
-            bench.ram.set(region, nested::REVISION.into());
-        }
-        bench.ram.set(Self::SHADOW, u64::from(nested::REVISION | 1 << 31));
+        bench.nested.save(&mut bench.cpu, &mut bench.outside);
+        bench.begin();
         bench
+    }
+
+    /// L1 after power-up again, with new memory. Vmcs02 keeps what it has.
+    ///
+    /// # Panics
+    /// Not with the state that it restores.
+    #[expect(clippy::expect_used, reason = "a state without VMX operation is right everywhere")]
+    pub fn restart(&mut self) {
+        if self.cpu.current() != Which::Vmcs01 {
+            self.cpu.make_current(Which::Vmcs01);
+        }
+        self.ram = Ram::new();
+        self.msrs = FakeMsrs::default();
+        self.refused.clear();
+        self.cpu.flushes.clear();
+        self.fill_vmcss();
+        self.nested
+            .restore(&mut self.cpu, &self.ram, &self.outside[..], &self.l1)
+            .expect("a state without VMX operation");
+        self.begin();
+    }
+
+    /// vmcs01 and L1's memory after power-up.
+    fn begin(&mut self) {
+        self.fill_vmcss();
+        for region in [Self::VMXON, Self::VMCS, Self::OTHER] {
+            self.ram.set(region, nested::REVISION.into());
+        }
+        self.ram.set(Self::SHADOW, u64::from(nested::REVISION | 1 << 31));
     }
 
     /// vmcs01 runs an L1 in 64-bit mode at privilege level 0.
@@ -116,9 +147,14 @@ impl NestedBench {
     /// VMXON, and VMPTRLD of [`Self::VMCS`].
     #[must_use]
     pub fn in_vmx_operation(mut self) -> Self {
+        self.start();
+        self
+    }
+
+    /// The same.
+    pub fn start(&mut self) {
         assert_eq!(self.nested.vmxon(&mut self.cpu, &self.ram, Self::VMXON), Outcome::Succeed);
         assert_eq!(self.vmptrld(Self::VMCS), Outcome::Succeed);
-        self
     }
 
     /// The same, with a VMCS with which VM entry succeeds: [`FakeVmcs::valid`] as far as L1's processor has its fields.
@@ -260,7 +296,7 @@ impl NestedBench {
         let environment = Environment {
             has_sgx: self.l1.has_sgx,
             has_rtm: self.l1.has_rtm,
-            ..Environment::new(&self.machine, PHYSICAL_ADDRESS_BITS, 0x200_0000_2000, &memory)
+            ..Environment::new(&self.machine, PHYSICAL_ADDRESS_BITS, 0x90_0000_2000, &memory)
         };
         // In a copy, whose reads do not pile up.
         if let Some(rule) = checks::first_broken(&self.vmcs(Which::Vmcs02).clone(), &environment) {
@@ -382,7 +418,7 @@ fn base(machine: &Capabilities, shadowing: bool) -> Base {
         exceptions: 1 << 18,
         cr0_owned: (Cr0::NE | Cr0::CD | Cr0::NW).bits(),
         cr4_owned: !offered.bits() | (Cr4::VMXE | Cr4::MCE).bits(),
-        eptp: 0x210_0000_001e,
+        eptp: 0xa0_0000_001e,
         vpid: 2,
         cr4_offered: offered,
         physical_address_bits: PHYSICAL_ADDRESS_BITS,
@@ -391,7 +427,7 @@ fn base(machine: &Capabilities, shadowing: bool) -> Base {
 }
 
 fn nested(machine: &Capabilities, base: &Base) -> Nested {
-    let page = |at: u64| Page { words: Box::leak(Box::new([0; 512])), at: HostPhys(0x200_0000_0000 + at) };
+    let page = |at: u64| Page { words: Box::leak(Box::new([0; 512])), at: HostPhys(0x90_0000_0000 + at) };
     // L0 lets L1 have the MSRs of SYSENTER; all others exit.
     let mut bitmap01 = [u64::MAX; 512];
     for words in [0, 256] {

@@ -31,7 +31,7 @@ impl Ram {
     /// No RAM: 0xa0000 to 0xbffff.
     pub const HOLE: core::ops::Range<u64> = 0xa_0000..0xc_0000;
     /// How much higher the machine has it.
-    pub const HOST_OFFSET: u64 = 0x100_0000_0000;
+    pub const HOST_OFFSET: u64 = 0x80_0000_0000;
 
     /// RAM of zeros.
     pub fn new() -> Self {
