@@ -392,7 +392,8 @@ impl Nested {
     pub(crate) fn timer_value(&self, now: u64) -> Option<u32> {
         let exit = ExitControls::from_bits_retain(self.vmcs12.read(VM_EXIT_CONTROLS));
         let deadline = self.timer_deadline.filter(|_| exit.contains(ExitControls::SAVE_PREEMPTION_TIMER_VALUE))?;
-        let left = deadline.saturating_sub(now) >> self.capabilities.misc.preemption_timer_shift();
+        let shift = self.capabilities.misc.preemption_timer_shift();
+        let left = (deadline >> shift).saturating_sub(now >> shift);
         Some(u32::try_from(left).unwrap_or(u32::MAX))
     }
 

@@ -93,6 +93,9 @@ impl NestedBench {
         self.msrs = FakeMsrs::default();
         self.refused.clear();
         self.cpu.flushes.clear();
+        for which in [Which::Vmcs01, Which::Vmcs02, Which::Shadow] {
+            self.cpu.vmcs_of(which).forget_reads();
+        }
         self.fill_vmcss();
         self.nested
             .restore(&mut self.cpu, &self.ram, &self.outside[..], &self.l1)
