@@ -394,8 +394,10 @@ fn words(from: &[u8]) -> Result<impl Iterator<Item = u64> + '_, BadState> {
     if number(8) != VERSION {
         return Err(BadState::Version(number(8)));
     }
-    if number(12) as usize != SAVED_BYTES || from.len() != SAVED_BYTES {
-        return Err(BadState::Length(from.len()));
+    for length in [number(12) as usize, from.len()] {
+        if length != SAVED_BYTES {
+            return Err(BadState::Length(length));
+        }
     }
     Ok(body.chunks_exact(8).map(|bytes| bytes.iter().rev().fold(0, |all, &byte| all << 8 | u64::from(byte))))
 }
