@@ -2,8 +2,7 @@
 
 use arch::Width;
 use heapless::Vec;
-use vcpu::{EntryFailure, Report};
-use vmcs::checks::Outcome;
+use vcpu::Report;
 
 /// Different things that are told apart; beyond that, they are only counted.
 const DISTINCT: usize = 32;
@@ -47,7 +46,11 @@ impl Reports {
                 Report::FetchFromNothing { at } => {
                     defmt::warn!("L1 jumps to {}, where its machine has no memory: #UD", at);
                 }
-                Report::EntryOfL1Failed(failure) => entry_of_l1_failed(&failure),
+                Report::EntryOfL1Failed(failure) => {
+                    for line in failure.lines() {
+                        defmt::warn!("{}", defmt::Display2Format(&line));
+                    }
+                }
                 Report::LostRip => defmt::info!("the machine stored a wrong RIP at a VM exit: put right"),
                 Report::NothingThere { at, write: false } => {
                     defmt::info!("L1 reads page {}, where its machine has nothing: all ones", at);
@@ -79,30 +82,5 @@ impl Reports {
         let new = !self.said.contains(&report) && self.said.push(report).is_ok();
         self.unsaid += u64::from(!new);
         new
-    }
-}
-
-/// Why an entry of L1 into L2 failed: what the processor says to L1, the rule, and what L1 wrote.
-fn entry_of_l1_failed(failure: &EntryFailure) {
-    match failure.outcome {
-        Outcome::VmFail(error) => defmt::warn!("entry of L1 failed: VMfail, {}", error),
-        Outcome::Exit { reason, qualification } => {
-            defmt::warn!(
-                "entry of L1 failed: VM exit {=u16} ({=str}) with qualification {=u64}",
-                reason.0,
-                reason.name(),
-                qualification
-            );
-        }
-    }
-    let Some(rule) = failure.rule else {
-        defmt::warn!(
-            "  the qualification is the position, from 1, of the entry in the VM-entry MSR-load list that cannot be loaded"
-        );
-        return;
-    };
-    defmt::warn!("  broken rule: {}", rule);
-    for (&field, value) in rule.fields.iter().zip(failure.values) {
-        defmt::warn!("  {} is {=u64:#x}", field, value);
     }
 }

@@ -92,7 +92,7 @@ impl Nested {
             _ => return true,
         };
         let offset = half + if write { 2048 } else { 0 } + u64::from(msr.0 & 0x1fff) / 8;
-        wants(memory, self.vmcs12.read(MSR_BITMAP) + offset, msr.0 % 8)
+        wants(memory, self.vmcs12.read(MSR_BITMAP) + offset, u64::from(msr.0) % 8)
     }
 
     /// Whether L1 wants the access of `width` to `port` that L2 made. An access that wraps around the end of the ports exits.
@@ -101,20 +101,19 @@ impl Nested {
         if !primary.contains(PrimaryBased::USE_IO_BITMAPS) {
             return primary.contains(PrimaryBased::UNCONDITIONAL_IO_EXITING);
         }
-        (0..width.bytes() as u32).any(|byte| {
-            let port = u32::from(port) + byte;
+        (u64::from(port)..).take(width.bytes()).any(|port| {
             let bitmap = match port {
                 0..=0x7fff => self.vmcs12.read(IO_BITMAP_A),
                 0x8000..=0xffff => self.vmcs12.read(IO_BITMAP_B),
                 _ => return true,
             };
-            wants(memory, bitmap + u64::from(port & 0x7fff) / 8, port % 8)
+            wants(memory, bitmap + (port & 0x7fff) / 8, port % 8)
         })
     }
 }
 
 /// A bit of a bitmap; set where there is no memory, as all ones are read there.
-fn wants(memory: &impl GuestMemory, at: u64, bit: u32) -> bool {
+fn wants(memory: &impl GuestMemory, at: u64, bit: u64) -> bool {
     let mut byte = [0xff];
     if memory.read(GuestPhys(at), &mut byte).is_err() {
         return true;

@@ -5,20 +5,22 @@
 //! only what can have become wrong.
 
 use arch::control::{Efer, Rflags};
-use arch::{GuestMemory, GuestPhys};
+use arch::{GuestMemory, GuestPhys, Msr};
 use vmcs::checks::{self, Environment, Outcome as Broken, Parts, PhysicalMemory, Rule};
 use vmcs::controls::{EntryControls, ExitControls, PinBased, PrimaryBased, SecondaryBased};
 use vmcs::fields::*;
-use vmcs::{Access, Encoding, EventInfo, ExitReason, InstructionError};
+use vmcs::{Access, Capabilities, Encoding, EventInfo, ExitReason, InstructionError};
 
 use crate::current::{Vmcs01, Vmcs02};
 use crate::exit::FailedEntry;
+use crate::explain::Explanation;
 use crate::merge::Kept;
 use crate::msr_lists;
 use crate::outcome::Outcome;
 use crate::seam::{L1Memory, Msrs, Processor, Which};
 use crate::slots::Slot;
 use crate::state::{Nested, Operation};
+use crate::vmcs12::Vmcs12;
 
 /// What came of VMLAUNCH or VMRESUME.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -68,7 +70,18 @@ pub struct Refusal<'a> {
     /// What L1 was told.
     pub outcome: Broken,
     /// The fields' values.
-    pub vmcs12: &'a crate::vmcs12::Vmcs12,
+    pub vmcs12: &'a Vmcs12,
+    /// What L1's processor offers.
+    pub(crate) capabilities: &'a Capabilities,
+    /// The MSR that could not be loaded, and its value.
+    pub(crate) listed: Option<(Msr, u64)>,
+}
+
+impl Refusal<'_> {
+    /// The failure in words.
+    pub fn explanation(&self) -> Explanation {
+        Explanation::new(self)
+    }
 }
 
 /// RFLAGS bits that no rule of VM entry asks for.
@@ -84,7 +97,8 @@ const FREE_FLAGS: Rflags = Rflags::CF
     .union(Rflags::RF)
     .union(Rflags::AC)
     .union(Rflags::ID);
-/// Interruptibility: blocking by MOV SS.
+/// Interruptibility: blocking by STI, by MOV SS.
+const BLOCKED_BY_STI: u32 = 1 << 0;
 const BLOCKED_BY_MOV_SS: u32 = 1 << 1;
 
 impl Nested {
@@ -118,11 +132,11 @@ impl Nested {
             self.read_shadow(cpu.vmcs());
         }
         cpu.make_current(Which::Vmcs02);
-        let parts = self.parts_to_check();
+        let parts = self.parts_to_check(&Vmcs02::assume(cpu.vmcs()));
         if !parts.is_empty()
             && let Some(rule) = self.broken_rule(&Vmcs02::assume(cpu.vmcs()), memory, parts, &kept, l1)
         {
-            refused(Refusal { rule: Some(rule), outcome: rule.outcome, vmcs12: &self.vmcs12 });
+            self.tell(refused, Some(rule), rule.outcome, None);
             return match rule.outcome {
                 Broken::VmFail(error) => {
                     cpu.make_current(Which::Vmcs01);
@@ -139,23 +153,52 @@ impl Nested {
         self.select_ept(cpu);
         self.flush_at_entry(cpu);
         self.operation = Operation::NonRoot;
-        let count = self.vmcs12.read(VM_ENTRY_MSR_LOAD_COUNT);
-        if count != 0
-            && let Err(entry) =
-                msr_lists::load_guest(cpu, memory, msrs, GuestPhys(self.vmcs12.read(VM_ENTRY_MSR_LOAD_ADDR)), count)
+        if self.vmcs12.read(VM_ENTRY_MSR_LOAD_COUNT) != 0
+            && let Err(failed) = self.load_listed(cpu, memory, msrs, refused)
         {
-            let (reason, qualification) = (ExitReason::ENTRY_FAILURE_MSR_LOADING, u64::from(entry));
-            let outcome = Broken::Exit { reason, qualification };
-            refused(Refusal { rule: None, outcome, vmcs12: &self.vmcs12 });
             // The event was for this entry, which does not take place.
             Vmcs02::assume(cpu.vmcs()).write(VM_ENTRY_INTERRUPTION_INFO, 0);
-            return self.failed_entry(cpu, memory, msrs, FailedEntry { reason, qualification });
+            return self.failed_entry(cpu, memory, msrs, failed);
         }
         self.vmcs12.launched = true;
         self.entry_pending = true;
         self.start_timer(cpu.tsc());
         self.transitions.entries += 1;
         Entry::Entered { activity: self.activity_at_entry(cpu.vmcs()) }
+    }
+
+    /// Loads the VM-entry MSR-load list.
+    #[inline(never)]
+    fn load_listed<P: Processor, M: L1Memory>(
+        &mut self,
+        cpu: &mut P,
+        memory: &M,
+        msrs: &mut impl Msrs<P>,
+        refused: &mut dyn FnMut(Refusal<'_>),
+    ) -> Result<(), FailedEntry> {
+        // Some of the MSRs have a field in vmcs02, where what L1 has not read back yet would be lost if the entry failed.
+        self.read_from(&Vmcs02::assume(cpu.vmcs()));
+        let list = GuestPhys(self.vmcs12.read(VM_ENTRY_MSR_LOAD_ADDR));
+        let count = self.vmcs12.read(VM_ENTRY_MSR_LOAD_COUNT);
+        msr_lists::load_guest(cpu, memory, msrs, list, count).map_err(|position| {
+            // vmcs02 has what was loaded before.
+            self.is_merged = false;
+            let (reason, qualification) = (ExitReason::ENTRY_FAILURE_MSR_LOADING, u64::from(position));
+            let listed = msr_lists::entry(memory, list, position);
+            self.tell(refused, None, Broken::Exit { reason, qualification }, listed);
+            FailedEntry { reason, qualification }
+        })
+    }
+
+    #[cold]
+    fn tell(
+        &self,
+        refused: &mut dyn FnMut(Refusal<'_>),
+        rule: Option<&'static Rule>,
+        outcome: Broken,
+        listed: Option<(Msr, u64)>,
+    ) {
+        refused(Refusal { rule, outcome, vmcs12: &self.vmcs12, capabilities: &self.capabilities, listed });
     }
 
     #[cold]
@@ -195,25 +238,27 @@ impl Nested {
 
     /// The parts of the checks that can fail, given what L1 has changed since an entry passed them all.
     #[inline(always)]
-    fn parts_to_check(&self) -> Parts {
+    fn parts_to_check(&self, vmcs02: &Vmcs02<'_, impl Access>) -> Parts {
         if !self.is_checked || !self.is_merged {
             return Parts::all();
         }
-        let mut parts = self.parts_in_memory();
+        let mut parts = self.parts_in_memory(vmcs02) | self.parts_of_unsaved();
+        // Without an event its fields say nothing.
+        let has_event = EventInfo(self.vmcs12.read(VM_ENTRY_INTERRUPTION_INFO)).is_valid();
+        let of_field = |slot| match self.uses.parts(slot) {
+            EVENT_PARTS if !has_event => Parts::empty(),
+            parts => parts,
+        };
         self.vmcs12.dirty.for_each(|slot| {
             parts |= if slot == Slot::known(GUEST_RIP.encoding()) {
                 self.parts_of_rip()
             } else if slot == Slot::known(GUEST_RFLAGS.encoding()) {
                 let changed = self.vmcs12.read(GUEST_RFLAGS) ^ self.at_exit.rflags;
-                if changed & !FREE_FLAGS.bits() == 0 { Parts::empty() } else { self.uses.parts(slot) }
+                if changed & !FREE_FLAGS.bits() == 0 { Parts::empty() } else { of_field(slot) }
             } else {
-                self.uses.parts(slot)
+                of_field(slot)
             };
         });
-        // Without an event its fields say nothing.
-        if !EventInfo(self.vmcs12.read(VM_ENTRY_INTERRUPTION_INFO)).is_valid() && parts == EVENT_PARTS {
-            return Parts::empty();
-        }
         parts
     }
 
@@ -227,9 +272,30 @@ impl Nested {
         if rip >> 32 == 0 || was_64_bit && (high == 0 || high == -1) { Parts::empty() } else { Parts::GUEST }
     }
 
+    /// Registers that an entry loads and no exit saves stand beside what the exit did save, and need not fit it: IA32_EFER
+    /// beside CR0.PG, IA32_DEBUGCTL.BTF beside a pending single step.
+    #[inline(always)]
+    fn parts_of_unsaved(&self) -> Parts {
+        let entry = EntryControls::from_bits_retain(self.vmcs12.read(VM_ENTRY_CONTROLS));
+        let exit = ExitControls::from_bits_retain(self.vmcs12.read(VM_EXIT_CONTROLS));
+        let mut parts = Parts::empty();
+        if entry.contains(EntryControls::LOAD_IA32_EFER) && !exit.contains(ExitControls::SAVE_IA32_EFER) {
+            let modes = self.vmcs12.read(GUEST_IA32_EFER) & (Efer::LMA | Efer::LME).bits();
+            parts.set(Parts::GUEST, modes.count_ones() == 1);
+        }
+        if entry.contains(EntryControls::LOAD_DEBUG_CONTROLS) && !exit.contains(ExitControls::SAVE_DEBUG_CONTROLS) {
+            let blocked = self.vmcs12.read(GUEST_INTERRUPTIBILITY_INFO) & (BLOCKED_BY_STI | BLOCKED_BY_MOV_SS) != 0;
+            parts.set(
+                Parts::NON_REGISTER,
+                parts.contains(Parts::NON_REGISTER) || blocked || self.vmcs12.read(GUEST_ACTIVITY_STATE) != 0,
+            );
+        }
+        parts
+    }
+
     /// Checks whose answer lies in L1's memory: they are made at each entry.
     #[inline(always)]
-    fn parts_in_memory(&self) -> Parts {
+    fn parts_in_memory(&self, vmcs02: &Vmcs02<'_, impl Access>) -> Parts {
         let primary = PrimaryBased::from_bits_retain(self.vmcs12.read(CPU_BASED_VM_EXEC_CONTROL));
         let mut parts = Parts::empty();
         // VTPR against the threshold.
@@ -240,7 +306,7 @@ impl Nested {
         if self.vmcs12.read(VMCS_LINK_POINTER) != u64::MAX {
             parts |= Parts::LINK_POINTER;
         }
-        if self.loads_pdptes_from_memory() {
+        if self.loads_pdptes_from_memory(vmcs02) {
             parts |= Parts::PDPTES;
         }
         parts
@@ -278,15 +344,15 @@ impl Nested {
 
     /// What each entry writes.
     #[inline(always)]
-    fn prepare_run(&mut self, vmcs02: &mut Vmcs02<'_, impl Access>, memory: &impl L1Memory) {
+    pub(crate) fn prepare_run(&mut self, vmcs02: &mut Vmcs02<'_, impl Access>, memory: &impl L1Memory) {
         let event = EventInfo(self.vmcs12.read(VM_ENTRY_INTERRUPTION_INFO));
         if event.is_valid() {
             vmcs02.write(VM_ENTRY_INTERRUPTION_INFO, event.0);
             vmcs02.write(VM_ENTRY_EXCEPTION_ERROR_CODE, self.vmcs12.read(VM_ENTRY_EXCEPTION_ERROR_CODE));
             vmcs02.write(VM_ENTRY_INSTRUCTION_LEN, self.vmcs12.read(VM_ENTRY_INSTRUCTION_LEN));
         }
-        if self.loads_pdptes_from_memory() {
-            let table = GuestPhys(self.vmcs12.read(GUEST_CR3) & 0xffff_ffe0);
+        if self.loads_pdptes_from_memory(vmcs02) {
+            let table = GuestPhys(vmcs02.read(GUEST_CR3) & 0xffff_ffe0);
             for (pdpte, offset) in
                 [GUEST_PDPTE0, GUEST_PDPTE1, GUEST_PDPTE2, GUEST_PDPTE3].into_iter().zip([0, 8, 16, 24])
             {
@@ -303,11 +369,12 @@ impl Nested {
     /// Without EPT of L1's, VM entry and MOV to CR3 load the four entries of PAE paging from L1's memory. vmcs02 has EPT, with
     /// which the processor takes them from the VMCS.
     #[inline(always)]
-    pub(crate) fn loads_pdptes_from_memory(&self) -> bool {
+    fn loads_pdptes_from_memory(&self, vmcs02: &Vmcs02<'_, impl Access>) -> bool {
         use arch::control::{Cr0, Cr4};
+        let newest = Newest { nested: self, vmcs02 };
         !self.secondary12().contains(SecondaryBased::ENABLE_EPT)
-            && self.vmcs12.read(GUEST_CR4) & Cr4::PAE.bits() != 0
-            && self.vmcs12.read(GUEST_CR0) & Cr0::PG.bits() != 0
+            && newest.read(GUEST_CR4) & Cr4::PAE.bits() != 0
+            && newest.read(GUEST_CR0) & Cr0::PG.bits() != 0
             && self.vmcs12.read(VM_ENTRY_CONTROLS) & EntryControls::IA32E_MODE_GUEST.bits() == 0
     }
 
@@ -327,7 +394,8 @@ impl Nested {
     pub(crate) fn timer_value(&self, now: u64) -> Option<u32> {
         let exit = ExitControls::from_bits_retain(self.vmcs12.read(VM_EXIT_CONTROLS));
         let deadline = self.timer_deadline.filter(|_| exit.contains(ExitControls::SAVE_PREEMPTION_TIMER_VALUE))?;
-        let left = deadline.saturating_sub(now) >> self.capabilities.misc.preemption_timer_shift();
+        let shift = self.capabilities.misc.preemption_timer_shift();
+        let left = (deadline >> shift).saturating_sub(now >> shift);
         Some(u32::try_from(left).unwrap_or(u32::MAX))
     }
 
@@ -387,7 +455,7 @@ impl<V: Access> Access for Newest<'_, V> {
 }
 
 /// L1's memory as the checks read it.
-struct Words<'a, M>(&'a M);
+pub(crate) struct Words<'a, M>(pub(crate) &'a M);
 
 impl<M: GuestMemory> PhysicalMemory for Words<'_, M> {
     fn read_u64(&self, address: u64) -> u64 {

@@ -13,6 +13,7 @@ use crate::entry::Abort;
 use crate::host_state::Carried;
 use crate::msr_lists;
 use crate::seam::{L1Memory, Msrs, Processor, Which};
+use crate::slots::Slot;
 use crate::state::{Nested, Operation};
 use crate::vmcs12::ABORT_OFFSET;
 
@@ -130,7 +131,7 @@ impl Nested {
     }
 
     /// An entry fails with an exit: nothing of the guest's state is saved, the host's is loaded (SDM 3C 27.8 "VM-Entry
-    /// Failures During or After Loading Guest State"). vmcs02 or the shadow VMCS may be current.
+    /// Failures During or After Loading Guest State"). vmcs02 is current.
     pub(crate) fn exit_from_failed_entry<P: Processor, M: L1Memory>(
         &mut self,
         cpu: &mut P,
@@ -140,7 +141,9 @@ impl Nested {
     ) -> Result<(), Abort> {
         self.vmcs12.write(EXIT_REASON, u32::from(failed.reason.0) | ENTRY_FAILURE);
         self.vmcs12.write(EXIT_QUALIFICATION, failed.qualification);
-        // What the entry loaded into vmcs02 was vmcs12's; nothing there is newer.
+        // What the entry loaded into vmcs02 was vmcs12's; nothing there is newer. Its event was not injected, and is not to be
+        // by the next entry.
+        Vmcs02::assume(cpu.vmcs()).write(VM_ENTRY_INTERRUPTION_INFO, EventInfo::NONE.0);
         self.resume_l1(cpu, memory, msrs, None, false)
     }
 
@@ -187,7 +190,11 @@ impl Nested {
         // "IA-32e mode guest" follows IA32_EFER.LMA; the injected event's valid bit is cleared.
         let long = vmcs02.read(VM_ENTRY_CONTROLS) & EntryControls::IA32E_MODE_GUEST.bits();
         let entry = vmcs12.read(VM_ENTRY_CONTROLS);
-        vmcs12.write(VM_ENTRY_CONTROLS, entry & !EntryControls::IA32E_MODE_GUEST.bits() | long);
+        if (entry ^ long) & EntryControls::IA32E_MODE_GUEST.bits() != 0 {
+            // As if L1 had written it: an IA32_EFER that is not saved may not fit any more.
+            vmcs12.write(VM_ENTRY_CONTROLS, entry ^ EntryControls::IA32E_MODE_GUEST.bits());
+            vmcs12.dirty.insert(Slot::known(VM_ENTRY_CONTROLS.encoding()));
+        }
         let event = vmcs12.read(VM_ENTRY_INTERRUPTION_INFO);
         vmcs12.write(VM_ENTRY_INTERRUPTION_INFO, event & 0x7fff_ffff);
         self.stale = self.saved;

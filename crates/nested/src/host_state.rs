@@ -38,19 +38,18 @@ impl Nested {
         let exit = ExitControls::from_bits_retain(self.vmcs12.read(VM_EXIT_CONTROLS));
         let read = |loaded: bool, field| if loaded { 0 } else { vmcs02.read(field) };
         Carried {
-            // L1 may own these bits too, and then L2 has not changed them.
-            cr0: vmcs02.read(CR0_READ_SHADOW) & CR0_KEPT & !self.vmcs12.read(CR0_GUEST_HOST_MASK),
+            cr0: vmcs02.read(CR0_READ_SHADOW),
             efer: read(exit.contains(ExitControls::LOAD_IA32_EFER), GUEST_IA32_EFER),
             pat: read(exit.contains(ExitControls::LOAD_IA32_PAT), GUEST_IA32_PAT),
         }
     }
 
     /// Writes L1's state, but for what lists load. `carried` is what L2 leaves; none if L2 did not run.
-    pub(crate) fn load_host_state(&self, vmcs01: &mut Vmcs01<'_, impl Access>, carried: Option<&Carried>) {
+    pub(crate) fn load_host_state(&mut self, vmcs01: &mut Vmcs01<'_, impl Access>, carried: Option<&Carried>) {
+        self.load_control_registers(vmcs01, carried);
         let vmcs12 = &self.vmcs12;
         let exit = ExitControls::from_bits_retain(vmcs12.read(VM_EXIT_CONTROLS));
         let long = exit.contains(ExitControls::HOST_ADDRESS_SPACE_SIZE);
-        self.load_control_registers(vmcs01, carried);
         if exit.contains(ExitControls::LOAD_IA32_EFER) {
             vmcs01.write(GUEST_IA32_EFER, vmcs12.read(HOST_IA32_EFER));
         } else {
@@ -78,10 +77,16 @@ impl Nested {
         vmcs01.write(GUEST_PENDING_DBG_EXCEPTIONS, 0);
     }
 
-    /// CR0 keeps CD and NW; the bits that L0 owns go into the read shadows.
-    fn load_control_registers(&self, vmcs01: &mut Vmcs01<'_, impl Access>, carried: Option<&Carried>) {
+    /// CR0 keeps CD and NW (SDM 3C 28.5.1 "Loading Host Control Registers, Debug Registers, MSRs"); the bits that L0 owns go into the read shadows.
+    fn load_control_registers(&mut self, vmcs01: &mut Vmcs01<'_, impl Access>, carried: Option<&Carried>) {
         let base = &self.base;
-        let kept = carried.map_or_else(|| vmcs01.read(CR0_READ_SHADOW) & CR0_KEPT, |carried| carried.cr0);
+        // Where L1 owns these bits, L2 has not changed them.
+        let own = vmcs01.read(CR0_READ_SHADOW) & CR0_KEPT;
+        let from_l2 = CR0_KEPT & !self.vmcs12.read(CR0_GUEST_HOST_MASK);
+        let kept = carried.map_or(own, |carried| own & !from_l2 | carried.cr0 & from_l2);
+        if carried.is_some() {
+            self.at_exit.cr0_kept = kept;
+        }
         let cr0 = self.vmcs12.read(HOST_CR0) & !CR0_KEPT | kept | Cr0::ET.bits();
         vmcs01.write(GUEST_CR0, cr0 & !base.cr0_owned | Cr0::NE.bits());
         vmcs01.write(CR0_READ_SHADOW, cr0);
@@ -139,12 +144,17 @@ impl Nested {
         for (pdpte, offset) in [GUEST_PDPTE0, GUEST_PDPTE1, GUEST_PDPTE2, GUEST_PDPTE3].into_iter().zip([0, 8, 16, 24])
         {
             let entry = memory.read_u64(table.add(offset)).unwrap_or(u64::MAX);
-            let reserved = 0x1e6 | !0 << self.base.physical_address_bits;
-            if entry & 1 != 0 && entry & reserved != 0 {
+            if !is_legal_pdpte(entry, self.base.physical_address_bits) {
                 return Err(Abort::HostPdptes);
             }
             vmcs01.write(pdpte, entry);
         }
         Ok(())
     }
+}
+
+/// Whether MOV to CR3 loads this page-directory-pointer-table entry (SDM 3A 4.4.1 "PDPTE Registers").
+pub(crate) const fn is_legal_pdpte(entry: u64, physical_address_bits: u8) -> bool {
+    let reserved = 0x1e6 | !0 << physical_address_bits;
+    entry & 1 == 0 || entry & reserved == 0
 }

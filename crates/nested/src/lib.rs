@@ -10,6 +10,7 @@
 //! | VMXON, VMXOFF, VMCLEAR, VMPTRLD, VMPTRST | `pointer.rs` |
 //! | VMREAD, VMWRITE; what L1 does without an exit | `field_access.rs`, `shadow.rs` |
 //! | VMLAUNCH, VMRESUME | `entry.rs` |
+//! | why an entry failed, in words | `explain.rs` |
 //! | what vmcs12 holds, where | `vmcs12.rs`, `slots.rs` |
 //! | what each field means for vmcs02 and the checks | `field_use.rs` |
 //! | what vmcs02 holds | `merge.rs`, `bitmaps.rs` |
@@ -19,6 +20,7 @@
 //! | what of L2 is read back, when | `read_back.rs` |
 //! | the lists of MSRs | `msr_lists.rs` |
 //! | L1's EPT | `ept12.rs` |
+//! | all of it as bytes, and back | `save.rs` |
 //! | INVEPT, INVVPID, VMFUNC | `invalidate.rs`, `vm_function.rs` |
 #![cfg_attr(not(test), no_std)]
 #![forbid(unsafe_code)]
@@ -31,6 +33,7 @@ mod deferred;
 mod entry;
 mod ept12;
 mod exit;
+mod explain;
 mod field_access;
 mod field_use;
 mod host_state;
@@ -43,6 +46,7 @@ mod outcome;
 mod pointer;
 mod read_back;
 mod route;
+mod save;
 mod seam;
 mod shadow;
 mod slots;
@@ -56,9 +60,11 @@ pub use current::{Vmcs01, Vmcs02};
 pub use entry::{Abort, Entry, L1Processor, Refusal};
 pub use ept12::EptOutcome;
 pub use exit::{Synthesized, Vectoring};
+pub use explain::Explanation;
 pub use instruction::Permission;
 pub use outcome::Outcome;
 pub use route::Route;
+pub use save::{BadState, SAVED_BYTES};
 pub use seam::{L1Memory, Msrs, NoSuchMsr, Processor, Which};
 pub use shadow::fill_bitmaps as fill_shadowing_bitmaps;
 pub use state::{Base, Nested, Operation, Page, Pages};

@@ -39,12 +39,21 @@ impl Nested {
         tsc_offset: u64,
     ) {
         let mut topics = if self.is_merged { Topics::default() } else { Topics::ALL };
-        let changed = if self.is_merged { self.vmcs12.dirty } else { self.uses.exists.without(&self.stale) };
+        if !self.is_merged {
+            self.read_from(vmcs02);
+        }
+        let changed = if self.is_merged { self.vmcs12.dirty } else { self.uses.exists };
         changed.for_each(|slot| match self.uses.merge(slot) {
             Merge::Not => {}
             Merge::Plain => vmcs02.write_raw(slot.info().encoding, self.vmcs12.value(slot)),
             Merge::Topic(topic) => topics.insert(topic),
         });
+        if (kept.cr0 ^ self.at_exit.cr0_kept) & CR0_KEPT != 0 {
+            // L1 changed CD or NW of its own CR0, which L2 starts with (SDM 3C 27.3.2.1 "Loading Guest Control Registers, Debug Registers, and MSRs").
+            self.at_exit.cr0_kept = kept.cr0 & CR0_KEPT;
+            self.read_from(vmcs02);
+            topics.insert(Topic::ControlRegisters);
+        }
         self.vmcs12.dirty = SlotSet::EMPTY;
         if !self.is_prepared {
             self.is_prepared = true;
@@ -59,7 +68,16 @@ impl Nested {
             self.merge_topics(vmcs02, memory, kept, topics, tsc_offset);
         }
         self.is_merged = true;
-        self.load_switched(vmcs02, kept, topics.contains(Topic::Switched));
+        let changed_controls = topics.contains(Topic::Controls);
+        if changed_controls || changed.contains(Slot::known(VM_EXIT_CONTROLS.encoding())) {
+            let saved = self.saved_fields();
+            if saved != self.saved {
+                // What the next exit does not save any more stands in vmcs02 for the last time.
+                self.read_from(vmcs02);
+                self.saved = saved;
+            }
+        }
+        self.load_switched(vmcs02, kept, changed_controls || topics.contains(Topic::Switched));
     }
 
     /// What never changes in vmcs02.
@@ -69,6 +87,7 @@ impl Nested {
         vmcs02.write(VM_EXIT_MSR_STORE_COUNT, 0);
         vmcs02.write(VM_EXIT_MSR_LOAD_COUNT, 0);
         vmcs02.write(VM_ENTRY_MSR_LOAD_COUNT, 0);
+        vmcs02.write(VM_ENTRY_INTERRUPTION_INFO, 0);
         vmcs02.write(VMCS_LINK_POINTER, u64::MAX);
         vmcs02.write(GUEST_ACTIVITY_STATE, 0);
         if self.base.secondary.contains(SecondaryBased::ENABLE_VPID) {
@@ -212,7 +231,8 @@ impl Nested {
             self.copy(vmcs02, GUEST_IA32_PAT.encoding());
         }
         if !entry.contains(EntryControls::LOAD_IA32_EFER) {
-            vmcs02.write(GUEST_IA32_EFER, self.efer_without_load(kept.efer, entry));
+            let paging = vmcs02.read(GUEST_CR0) & Cr0::PG.bits() != 0;
+            vmcs02.write(GUEST_IA32_EFER, efer_without_load(kept.efer, entry, paging));
         } else if changed || !exit.contains(ExitControls::SAVE_IA32_EFER) {
             self.copy(vmcs02, GUEST_IA32_EFER.encoding());
         }
@@ -226,17 +246,17 @@ impl Nested {
             vmcs02.write_raw(encoding, self.vmcs12.value(slot));
         }
     }
+}
 
-    /// IA32_EFER where "load IA32_EFER" is 0: LMA follows "IA-32e mode guest", LME too if CR0.PG will be 1.
-    fn efer_without_load(&self, efer: u64, entry: EntryControls) -> u64 {
-        let mut efer = Efer::from_bits_retain(efer);
-        let long = entry.contains(EntryControls::IA32E_MODE_GUEST);
-        efer.set(Efer::LMA, long);
-        if self.vmcs12.read(GUEST_CR0) & Cr0::PG.bits() != 0 {
-            efer.set(Efer::LME, long);
-        }
-        efer.bits()
+/// IA32_EFER where "load IA32_EFER" is 0: LMA follows "IA-32e mode guest", LME too if CR0.PG will be 1.
+fn efer_without_load(efer: u64, entry: EntryControls, paging: bool) -> u64 {
+    let mut efer = Efer::from_bits_retain(efer);
+    let long = entry.contains(EntryControls::IA32E_MODE_GUEST);
+    efer.set(Efer::LMA, long);
+    if paging {
+        efer.set(Efer::LME, long);
     }
+    efer.bits()
 }
 
 /// A signed number of ticks times a multiplier in units of 2^-48.

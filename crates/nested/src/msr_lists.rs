@@ -86,6 +86,13 @@ pub(crate) fn store_guest<P>(
     Ok(())
 }
 
+/// The entry at `position`, from 1, of a list: MSR and value, as they are by now. For the log.
+pub(crate) fn entry(memory: &impl GuestMemory, list: GuestPhys, position: u32) -> Option<(Msr, u64)> {
+    let at = list.add(ENTRY * u64::from(position.checked_sub(1).filter(|&index| index < MOST)?));
+    let (msr, _) = number(memory, at)?;
+    Some((msr, memory.read_u64(at.add(8)).ok()?))
+}
+
 /// The first eight bytes of an entry: MSR number and what is reserved.
 fn number(memory: &impl GuestMemory, at: GuestPhys) -> Option<(Msr, u32)> {
     let word = memory.read_u64(at).ok()?;

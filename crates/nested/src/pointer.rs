@@ -99,7 +99,7 @@ impl Nested {
     }
 
     /// Whether a pointer to a VMXON or VMCS region is aligned and within the physical-address width.
-    fn is_region_pointer(&self, pointer: u64) -> bool {
+    pub(crate) fn is_region_pointer(&self, pointer: u64) -> bool {
         pointer.is_multiple_of(PAGE_SIZE) && pointer >> self.base.physical_address_bits == 0
     }
 

@@ -8,6 +8,7 @@ use vmcs::fields::*;
 use vmcs::{Access, Encoding};
 
 use crate::current::Vmcs02;
+use crate::merge::CR0_KEPT;
 use crate::seam::{Processor, Which};
 use crate::slots::{Slot, SlotSet};
 use crate::state::Nested;
@@ -73,12 +74,15 @@ impl Nested {
     }
 
     /// CR0 as L2's VMCS must show it: bits that L2 owns as the processor has them, bits that only L0 owns as L2 believes them
-    /// to be, bits that L1 owns as L1 left them, since L2 cannot change them.
+    /// to be, bits that L1 owns as L1 left them, since L2 cannot change them: CD and NW in its own CR0.
     pub(crate) fn cr0_of_l2(&self, vmcs02: &impl Access) -> u64 {
         let (l0, l1) = (self.base.cr0_owned, self.vmcs12.read(CR0_GUEST_HOST_MASK));
         let l0_only = l0 & !l1;
-        let both = l0 & l1;
-        vmcs02.read(GUEST_CR0) & !l0 | vmcs02.read(CR0_READ_SHADOW) & l0_only | self.vmcs12.read(GUEST_CR0) & both
+        let both = l0 & l1 & !CR0_KEPT;
+        vmcs02.read(GUEST_CR0) & !l0
+            | vmcs02.read(CR0_READ_SHADOW) & l0_only
+            | self.vmcs12.read(GUEST_CR0) & both
+            | self.at_exit.cr0_kept & l1
     }
 
     /// The same for CR4.

@@ -101,6 +101,10 @@ impl Nested {
         let Some(region) = self.pages.shadow_vmcs else { return };
         cpu.make_current(Which::Shadow);
         self.fill_shadow(cpu.vmcs());
+        if self.capabilities.secondary.supports(SecondaryBased::ENABLE_EPT) {
+            // Exits of an L2 without EPT leave it alone.
+            cpu.vmcs().write(GUEST_PHYSICAL_ADDRESS, self.vmcs12.read(GUEST_PHYSICAL_ADDRESS));
+        }
         cpu.make_current(Which::Vmcs01);
         Vmcs01::assume(cpu.vmcs()).write(VMCS_LINK_POINTER, region.get());
     }

@@ -84,6 +84,8 @@ pub enum Operation {
 pub(crate) struct AtExit {
     pub(crate) rip: u64,
     pub(crate) rflags: u64,
+    /// CR0.CD and CR0.NW, which no transition changes.
+    pub(crate) cr0_kept: u64,
 }
 
 /// Nested VMX of one vCPU.
@@ -106,7 +108,7 @@ pub struct Nested {
     pub(crate) stale: SlotSet,
     /// Fields that an exit from L2 saves by vmcs12's controls.
     pub(crate) saved: SlotSet,
-    /// RIP and RFLAGS as the last exit from L2 left them.
+    /// Registers as the last exit from L2 left them.
     pub(crate) at_exit: AtExit,
     /// vmcs02 holds all of vmcs12 but the dirty fields.
     pub(crate) is_merged: bool,
@@ -215,6 +217,11 @@ impl Nested {
     /// The capability MSRs that L1 reads.
     pub const fn msrs(&self) -> &CapabilityMsrs {
         &self.msrs
+    }
+
+    /// The pages that the processor reads.
+    pub const fn pages(&self) -> &Pages {
+        &self.pages
     }
 
     /// CR0 and CR4 in L1's VMX operation.

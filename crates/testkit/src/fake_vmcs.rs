@@ -5,22 +5,41 @@ use std::collections::BTreeMap;
 
 use vmcs::controls::{EntryControls, ExitControls, PinBased, PrimaryBased, SecondaryBased};
 use vmcs::fields::*;
-use vmcs::{Access, Encoding};
+use vmcs::{Access, Capabilities, Encoding};
 
 /// A VMCS in a map, which also remembers what was read. A field that was never written reads as 0.
 ///
 /// It behaves as VMREAD and VMWRITE do: values are cut to the field's width, and the high half of a 64-bit field has an
-/// encoding of its own. An encoding that the field table does not have fails the test.
+/// encoding of its own. An encoding that the field table does not have fails the test, and so does one that the processor
+/// of [`FakeVmcs::of`] lacks.
 #[derive(Clone, Debug, Default)]
 pub struct FakeVmcs {
     values: BTreeMap<Encoding, u64>,
     reads: RefCell<Vec<Encoding>>,
+    processor: Option<Capabilities>,
 }
 
 impl FakeVmcs {
     /// All fields 0.
     pub fn new() -> Self {
         Self::default()
+    }
+
+    /// All fields 0, on a processor with these capabilities.
+    pub fn of(processor: &Capabilities) -> Self {
+        Self { processor: Some(*processor), ..Self::default() }
+    }
+
+    /// The fields that were written, with their values.
+    pub fn values(&self) -> impl Iterator<Item = (Encoding, u64)> + '_ {
+        self.values.iter().map(|(&encoding, &value)| (encoding, value))
+    }
+
+    fn assert_exists(&self, encoding: Encoding, instruction: &str) {
+        // What was written before exists.
+        let exists = self.values.contains_key(&encoding.full())
+            || vmcs::field::info(encoding).is_some_and(|field| self.processor.is_none_or(|it| it.has_field(field)));
+        assert!(exists, "{instruction} of {encoding:?}, which does not exist");
     }
 
     /// A VMCS with which VM entry succeeds on the processor that [`crate::capability_msrs`] describes: a 64-bit host, and a
@@ -129,14 +148,14 @@ impl FakeVmcs {
 
 impl Access for FakeVmcs {
     fn read_raw(&self, encoding: Encoding) -> u64 {
-        assert!(vmcs::field::info(encoding).is_some(), "VMREAD of {encoding:?}, which does not exist");
+        self.assert_exists(encoding, "VMREAD");
         self.reads.borrow_mut().push(encoding);
         let value = self.values.get(&encoding.full()).copied().unwrap_or(0);
         if encoding.is_high_half() { value >> 32 } else { value }
     }
 
     fn write_raw(&mut self, encoding: Encoding, value: u64) {
-        assert!(vmcs::field::info(encoding).is_some(), "VMWRITE of {encoding:?}, which does not exist");
+        self.assert_exists(encoding, "VMWRITE");
         let field = self.values.entry(encoding.full()).or_default();
         if encoding.is_high_half() {
             *field = *field & 0xffff_ffff | value << 32;

@@ -45,4 +45,4 @@ pub use run::Left;
 pub use setup::{Controls, Identity, Pages};
 pub use state::{Activity, Vcpu};
 pub use stop::Stop;
-pub use world::{EntryFailure, Report, World};
+pub use world::{Report, World};

@@ -188,7 +188,7 @@ impl Vcpu {
         self.timer02_armed = true;
         let now = cpu.tsc();
         let own = (own.saturating_sub(now) >> self.timer_shift) + 1;
-        let l1 = l1.saturating_sub(now) >> self.timer_shift;
+        let l1 = (l1 >> self.timer_shift).saturating_sub(now >> self.timer_shift);
         let ticks = if self.leaves_l2_at_once { 0 } else { own.min(l1) };
         #[expect(clippy::cast_possible_truncation, reason = "bounded by the line before")]
         let ticks = ticks.min(u64::from(TIMER_NEVER)) as u32;

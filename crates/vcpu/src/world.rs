@@ -1,9 +1,8 @@
 //! The seam to the VM: what lies around one vCPU — memory, devices, the other vCPUs.
 
 use arch::{GuestPhys, Msr, Width};
-use nested::L1Memory;
+use nested::{Explanation, L1Memory};
 use vlapic::{Bus, Mailbox};
-use vmcs::checks::{Outcome, Rule};
 
 use crate::stop::Stop;
 
@@ -72,7 +71,7 @@ pub enum Report {
         at: GuestPhys,
     },
     /// An entry of L1 into L2 failed.
-    EntryOfL1Failed(EntryFailure),
+    EntryOfL1Failed(Explanation),
     /// The machine stored a wrong RIP at a VM exit, and it was put right: an error of an emulator.
     LostRip,
     /// An access to an address where neither RAM nor a device answers: reads are all ones, writes are lost.
@@ -82,39 +81,4 @@ pub enum Report {
         /// Whether it was a write.
         write: bool,
     },
-}
-
-/// Why an entry of L1 into L2 failed, and what L1 was told.
-#[derive(Clone, Copy, Debug)]
-pub struct EntryFailure {
-    /// The rule that vmcs12 breaks; none where an MSR of the VM-entry MSR-load list could not be loaded.
-    pub rule: Option<&'static Rule>,
-    /// VMfail with an error number, or a VM exit.
-    pub outcome: Outcome,
-    /// Values of the rule's first fields.
-    pub values: [u64; EntryFailure::VALUES],
-}
-
-impl EntryFailure {
-    /// How many values are kept.
-    pub const VALUES: usize = 4;
-}
-
-impl PartialEq for EntryFailure {
-    /// The same cause, whatever the values are.
-    fn eq(&self, other: &Self) -> bool {
-        self.rule.map(|rule| rule.name) == other.rule.map(|rule| rule.name) && self.outcome == other.outcome
-    }
-}
-
-impl Eq for EntryFailure {}
-
-#[cfg(feature = "defmt")]
-impl defmt::Format for EntryFailure {
-    fn format(&self, f: defmt::Formatter<'_>) {
-        match self.rule {
-            Some(rule) => defmt::write!(f, "{}", rule),
-            None => defmt::write!(f, "an MSR cannot be loaded"),
-        }
-    }
 }

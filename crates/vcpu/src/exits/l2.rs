@@ -33,6 +33,8 @@ pub(super) fn handle<C: Cpu, W: World>(vcpu: &mut Vcpu, cpu: &mut C, world: &W, 
     let Some(nested) = vcpu.nested.as_mut() else { return Next::Resume };
     nested.entered();
     match nested.route(reason, cpu.vmcs(), &vcpu.regs, world.memory(), now) {
+        // INIT comes before the timer (SDM 3C 26.5.1 "VMX-Preemption Timer").
+        Route::L1 if reason == ExitReason::PREEMPTION_TIMER && vcpu.init_latched => Next::Attend,
         Route::L1 => {
             if reason == ExitReason::PREEMPTION_TIMER {
                 lost_rip::restore(vcpu, cpu, world);

@@ -18,7 +18,7 @@ use crate::registers::VmcsRegisters;
 use crate::skip::skip_with_flags;
 use crate::state::{Activity, Vcpu};
 use crate::stop::Stop;
-use crate::world::{EntryFailure, Report, World};
+use crate::world::{Report, World};
 
 /// All but the most frequent ones.
 #[inline(never)]
@@ -272,13 +272,7 @@ fn entered(vcpu: &mut Vcpu, activity: u32) -> Next {
 
 #[cold]
 fn report(world: &impl World, refusal: Refusal<'_>) {
-    let mut values = [0; EntryFailure::VALUES];
-    if let Some(rule) = refusal.rule {
-        for (value, &field) in values.iter_mut().zip(rule.fields) {
-            *value = refusal.vmcs12.read_raw(field);
-        }
-    }
-    world.report(Report::EntryOfL1Failed(EntryFailure { rule: refusal.rule, outcome: refusal.outcome, values }));
+    world.report(Report::EntryOfL1Failed(refusal.explanation()));
 }
 
 /// A general register of the guest that ran last.

@@ -165,7 +165,7 @@ fn second_contributory_fault_is_a_double_fault() {
         bench.vcpu.injection = Some(state::Injection::exception(first.0, None));
         let next = bench.vcpu.inject_fault(&mut bench.cpu, arch::Fault::Gp(0x18));
         if first == Vector::DF {
-            assert_eq!((next, bench.vcpu.stop), (exits::Next::Stop, Some(Stop::TripleFault)));
+            assert_eq!((next, bench.vcpu.stopping), (exits::Next::Stop, Some(Stop::TripleFault)));
             continue;
         }
         let entry = bench.run_script()[0];
@@ -216,6 +216,8 @@ fn preemption_timer_follows_the_deadline() {
     // 3200 ticks are 100 timer ticks at a shift of 5; one more so that it is never early.
     assert_eq!(bench.cpu.entries[0].timer, 101);
     let mut bench = Bench::new(0).with_interrupts();
+    // No machine but Bochs needs the bound.
+    bench.vcpu.kick_patience = None;
     bench.world.deadline.set(bench.cpu.tsc);
     bench.run_script();
     assert_eq!(*bench.world.ticks.borrow(), [1000], "the devices' deadline had passed");

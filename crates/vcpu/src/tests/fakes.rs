@@ -6,10 +6,12 @@ use std::collections::{BTreeMap, VecDeque};
 use arch::apic::Message;
 use arch::cpuid::CpuidResult;
 use arch::segment::{AccessRights, Segment};
-use arch::{GuestMemory, GuestPhys, GuestRegs, Msr, OutsideMemory, Width};
-use testkit::FakeVmcs;
+use arch::{GuestPhys, GuestRegs, HostPhys, Msr, Width};
+use nested::{Nested, Page, Which};
+use testkit::{FakeVmcs, Ram, TableFrames};
 use vlapic::{Bus, Frequencies, Identity as ApicIdentity, Mailbox};
 use vmcs::checks::{self, Environment};
+use vmcs::controls::EntryControls;
 use vmcs::fields::*;
 use vmcs::{Access, Capabilities, EventInfo, ExitReason};
 
@@ -23,6 +25,7 @@ type Step = Box<dyn FnOnce(&mut FakeVmcs, &mut GuestRegs)>;
 /// What the processor saw at one entry.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Entry {
+    pub(super) which: Which,
     pub(super) event: EventInfo,
     pub(super) error_code: u32,
     pub(super) primary: u32,
@@ -35,7 +38,13 @@ pub(super) struct Entry {
 pub(super) struct FakeCpu {
     capabilities: Capabilities,
     physical_address_bits: u8,
+    /// The current VMCS: vmcs01, unless L1 has VMX and L2 runs.
     pub(super) vmcs: FakeVmcs,
+    /// The others, each in its place.
+    others: [FakeVmcs; 3],
+    current: Which,
+    launched: [bool; 3],
+    ept02: ept::Shadows<TableFrames>,
     pub(super) script: VecDeque<Step>,
     pub(super) entries: Vec<Entry>,
     pub(super) tsc: u64,
@@ -69,14 +78,16 @@ impl FakeCpu {
 
 impl nested::Processor for FakeCpu {
     type Vmcs = FakeVmcs;
-    type Tables = NoTables;
+    type Tables = TableFrames;
 
     fn vmcs(&mut self) -> &mut FakeVmcs {
         &mut self.vmcs
     }
 
-    fn make_current(&mut self, _: nested::Which) {
-        unreachable!("these tests' L1 has no VMX");
+    fn make_current(&mut self, which: Which) {
+        self.others[self.current as usize] = core::mem::take(&mut self.vmcs);
+        self.vmcs = core::mem::take(&mut self.others[which as usize]);
+        self.current = which;
     }
 
     fn tsc(&self) -> u64 {
@@ -87,34 +98,20 @@ impl nested::Processor for FakeCpu {
     fn flush_l2(&mut self) {}
     fn flush_l2_address(&mut self, _: u64) {}
 
-    fn ept02(&mut self) -> &mut ept::Shadows<NoTables> {
-        unreachable!("these tests' L1 has no VMX");
+    fn ept02(&mut self) -> &mut ept::Shadows<TableFrames> {
+        &mut self.ept02
     }
 
     fn flush_ept(&mut self, _: u64) {}
 }
 
-/// No memory for tables of an L2.
-pub(super) struct NoTables;
-
-impl ept::Frames for NoTables {
-    fn allocate(&mut self) -> Option<arch::HostPhys> {
-        None
-    }
-
-    fn read(&self, _: arch::HostPhys, _: usize) -> u64 {
-        0
-    }
-
-    fn write(&mut self, _: arch::HostPhys, _: usize, _: u64) {}
-    fn free(&mut self, _: arch::HostPhys) {}
-}
-
 impl Cpu for FakeCpu {
     fn enter(&mut self, regs: &mut GuestRegs, launched: bool) -> Result<(), EntryRefused> {
-        assert_eq!(launched, !self.entries.is_empty(), "VMLAUNCH first, VMRESUME after");
+        let was_launched = core::mem::replace(&mut self.launched[self.current as usize], true);
+        assert_eq!(launched, was_launched, "VMLAUNCH first, VMRESUME after");
         self.assert_can_enter();
         self.entries.push(Entry {
+            which: self.current,
             event: EventInfo(self.vmcs.read(VM_ENTRY_INTERRUPTION_INFO)),
             error_code: self.vmcs.read(VM_ENTRY_EXCEPTION_ERROR_CODE),
             primary: self.vmcs.read(CPU_BASED_VM_EXEC_CONTROL),
@@ -194,54 +191,9 @@ fn cpuid(leaf: u32, _: u32) -> CpuidResult {
     }
 }
 
-/// RAM of 1 MiB, in a vector.
-pub(super) struct FakeMemory(RefCell<Vec<u8>>);
-
-impl FakeMemory {
-    fn range(&self, at: GuestPhys, length: usize) -> Result<std::ops::Range<usize>, OutsideMemory> {
-        let start = usize::try_from(at.get()).map_err(|_| OutsideMemory)?;
-        let end = start.checked_add(length).filter(|&end| end <= self.0.borrow().len()).ok_or(OutsideMemory)?;
-        Ok(start..end)
-    }
-}
-
-impl nested::L1Memory for FakeMemory {
-    fn words(&self, _: GuestPhys) -> Option<&[std::sync::atomic::AtomicU64; 512]> {
-        None
-    }
-}
-
-impl ept::Backing for FakeMemory {
-    fn backing(&self, _: GuestPhys) -> Option<ept::Backed> {
-        None
-    }
-}
-
-impl GuestMemory for FakeMemory {
-    fn read(&self, at: GuestPhys, into: &mut [u8]) -> Result<(), OutsideMemory> {
-        let range = self.range(at, into.len())?;
-        into.copy_from_slice(&self.0.borrow()[range]);
-        Ok(())
-    }
-
-    fn write(&self, at: GuestPhys, from: &[u8]) -> Result<(), OutsideMemory> {
-        let range = self.range(at, from.len())?;
-        self.0.borrow_mut()[range].copy_from_slice(from);
-        Ok(())
-    }
-
-    fn compare_exchange(&self, at: GuestPhys, current: u64, new: u64) -> Result<bool, OutsideMemory> {
-        let same = self.read_u64(at)? == current;
-        if same {
-            self.write(at, &new.to_le_bytes())?;
-        }
-        Ok(same)
-    }
-}
-
 /// A VM of one vCPU that remembers what was asked of it.
 pub(super) struct FakeWorld {
-    pub(super) memory: FakeMemory,
+    pub(super) memory: Ram,
     pub(super) mailbox: Mailbox,
     pub(super) ports: RefCell<BTreeMap<u16, u32>>,
     pub(super) reports: RefCell<Vec<Report>>,
@@ -258,9 +210,9 @@ impl Bus for FakeWorld {
 }
 
 impl World for FakeWorld {
-    type Memory = FakeMemory;
+    type Memory = Ram;
 
-    fn memory(&self) -> &FakeMemory {
+    fn memory(&self) -> &Ram {
         &self.memory
     }
 
@@ -327,8 +279,26 @@ impl Bench {
         Self::on(cpuid, Capabilities::read(testkit::capability_msrs), index)
     }
 
+    /// The same, with an L1 in 64-bit mode that has executed VMXON at 0x5_0000 and VMPTRLD at 0x5_1000, and written
+    /// [`FakeVmcs::valid`] with what `change` makes of it.
+    pub(super) fn with_vmx(index: u16, change: impl FnOnce(&mut FakeVmcs)) -> Self {
+        let machine = Capabilities::read(testkit::capability_msrs);
+        let mut vmcs12 = FakeVmcs::valid();
+        change(&mut vmcs12);
+        Self::made(cpuid, machine, index, Some(vmcs12))
+    }
+
     /// On the processor with this CPUID and these capabilities.
     pub(super) fn on(cpuid: impl Fn(u32, u32) -> CpuidResult, machine: Capabilities, index: u16) -> Self {
+        Self::made(cpuid, machine, index, None)
+    }
+
+    fn made(
+        cpuid: impl Fn(u32, u32) -> CpuidResult,
+        machine: Capabilities,
+        index: u16,
+        vmcs12: Option<FakeVmcs>,
+    ) -> Self {
         let controls = Controls::choose(&machine).expect("this machine has what is required");
         let mut vmcs = FakeVmcs::new();
         vmcs.set_host();
@@ -336,6 +306,10 @@ impl Bench {
             capabilities: machine,
             physical_address_bits: cpuid(0x8000_0008, 0).eax.to_le_bytes()[0],
             vmcs,
+            others: [FakeVmcs::of(&machine), FakeVmcs::of(&machine), FakeVmcs::of(&machine)],
+            current: Which::Vmcs01,
+            launched: [false; 3],
+            ept02: ept::Shadows::new(TableFrames::default()).expect("enough frames"),
             script: VecDeque::new(),
             entries: Vec::new(),
             tsc: 1000,
@@ -347,9 +321,9 @@ impl Bench {
             nmis: 0,
         };
         let frequencies = Frequencies { tsc_hz: 100_000_000, bus_hz: 100_000_000 };
-        let identity = Identity { index, cpus: 2, frequencies, has_vmx: false, repairs_lost_rip: true };
+        let identity = Identity { index, cpus: 2, frequencies, has_vmx: vmcs12.is_some(), repairs_lost_rip: true };
         let mut vcpu = Vcpu::new(cpuid, &machine, &controls, identity);
-        let page = arch::HostPhys(0x1000);
+        let page = HostPhys(0x1000);
         let pages =
             Pages { eptp: 0x201e, msr_bitmap: page, io_bitmap_a: page, io_bitmap_b: page, shadowing: None, vpid: 1 };
         vcpu.write_vmcs(&mut cpu, &controls, &pages);
@@ -358,8 +332,15 @@ impl Bench {
             let (code, data) = (flat(0x10, 0xc09b), flat(0x18, 0xc093));
             vcpu.start_flat(&mut cpu, FlatStart { eip: 0x10_0000, code, data, ..FlatStart::default() });
         }
+        let memory = Ram::new();
+        if let Some(vmcs12) = vmcs12 {
+            start_64_bit(&mut cpu.vmcs);
+            cpu.others[Which::Vmcs02 as usize].set_host();
+            let base = vcpu.nested_base(&controls, &pages, 2, false);
+            vcpu.give_vmx(nested(&machine, base, &mut cpu, &memory, &vmcs12));
+        }
         let world = FakeWorld {
-            memory: FakeMemory(vec![0; 1 << 20].into()),
+            memory,
             mailbox: Mailbox::new(),
             ports: RefCell::default(),
             reports: RefCell::default(),
@@ -393,4 +374,38 @@ impl Bench {
 /// The exit of an instruction of `length` bytes.
 pub(super) fn of_length(length: u32) -> impl FnOnce(&mut FakeVmcs, &mut GuestRegs) + 'static {
     move |vmcs, _| vmcs.write(VM_EXIT_INSTRUCTION_LEN, length)
+}
+
+/// L1 in 64-bit mode at privilege level 0, its interrupts off.
+pub(super) fn start_64_bit(vmcs: &mut FakeVmcs) {
+    vmcs.set_guest();
+    vmcs.write(GUEST_RFLAGS, 2);
+    vmcs.write(GUEST_CR4, 0x2060);
+    vmcs.write(CR4_READ_SHADOW, 0x2020);
+    vmcs.write(CR0_READ_SHADOW, 0x8001_0033);
+    let entry = EntryControls::from_bits_retain(vmcs.read(VM_ENTRY_CONTROLS));
+    vmcs.write(VM_ENTRY_CONTROLS, (entry | EntryControls::IA32E_MODE_GUEST).bits());
+}
+
+/// Nested VMX of an L1 that has a current VMCS with these values.
+fn nested(
+    machine: &Capabilities,
+    base: nested::Base,
+    cpu: &mut FakeCpu,
+    memory: &Ram,
+    vmcs12: &FakeVmcs,
+) -> &'static mut Nested {
+    let page = |at| Page { words: Box::leak(Box::new([0; 512])), at: HostPhys(at) };
+    let bitmap01 = Box::leak(Box::new([u64::MAX; 512]));
+    let pages = nested::Pages::new(page(0x2000), bitmap01, page(0x3000), None);
+    let nested = Box::leak(Box::new(Nested::new(machine, base, pages)));
+    for region in [0x5_0000, 0x5_1000] {
+        memory.set(region, nested::REVISION.into());
+    }
+    assert_eq!(nested.vmxon(cpu, memory, 0x5_0000), nested::Outcome::Succeed);
+    assert_eq!(nested.vmptrld(cpu, memory, 0x5_1000), nested::Outcome::Succeed);
+    for (encoding, value) in vmcs12.values() {
+        assert_eq!(nested.vmwrite(cpu, encoding.0.into(), value), nested::Outcome::Succeed, "{encoding:?}");
+    }
+    nested
 }

@@ -4,4 +4,5 @@ mod boards;
 mod events;
 mod fakes;
 mod instructions;
+mod l2_events;
 mod lost_rip;
