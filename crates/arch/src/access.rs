@@ -70,6 +70,12 @@ pub trait GuestMemory {
         Ok(u64::from_le_bytes(bytes))
     }
 
+    /// Writes the aligned 64-bit word at `at`.
+    #[inline]
+    fn write_u64(&self, at: GuestPhys, value: u64) -> Result<(), OutsideMemory> {
+        self.write(at, &value.to_le_bytes())
+    }
+
     /// The aligned 32-bit word at `at`.
     #[inline]
     fn read_u32(&self, at: GuestPhys) -> Result<u32, OutsideMemory> {

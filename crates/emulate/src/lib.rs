@@ -32,7 +32,7 @@ pub mod strings;
 pub mod walk;
 
 pub use execute::access;
-pub use explicit::{read_operand, write_operand};
+pub use explicit::{read_operand, write_operand, write_operand_u64};
 pub use operand::CodeSize;
 pub use outcome::{Done, Failure};
 pub use place::Device;

@@ -32,26 +32,28 @@ pub(crate) fn place(
         return None;
     }
     let needed = PRESENT | ACCESSED | if write { WRITABLE } else { 0 };
-    let mut table = kernel.cr3 & ADDRESS;
-    let mut user = USER;
-    for shift in [39, 30, 21, 12] {
-        let entry = memory.read_u64(GuestPhys(table + (linear.get() >> shift & 0x1ff) * 8)).ok()?;
-        user &= entry;
-        if entry & (needed | kernel.reserved) != needed {
-            return None;
-        }
-        let is_page = shift == 12 || entry & LARGE != 0;
-        if !is_page {
-            table = entry & ADDRESS;
-            continue;
-        }
-        let inside = (1 << shift) - 1;
-        // A PML4 entry is no page; a large page has reserved bits below its size, and its PAT bit.
-        let is_odd = shift == 39 || shift != 12 && entry & ADDRESS & inside != 0;
-        if is_odd || user != 0 || write && entry & DIRTY == 0 {
-            return None;
-        }
-        return Some(GuestPhys(entry & ADDRESS & !inside | linear.get() & inside));
+    let judged = needed | kernel.reserved;
+    let entry = |table: u64, shift: u32| {
+        let at = table & ADDRESS | (linear.get() >> shift & 0x1ff) * 8;
+        memory.read_u64(GuestPhys(at)).ok().filter(|entry| entry & judged == needed)
+    };
+    let pml4e = entry(kernel.cr3, 39)?;
+    let pdpte = entry(pml4e, 30)?;
+    let is_gigabyte = pdpte & LARGE != 0;
+    let pde = if is_gigabyte { pdpte } else { entry(pdpte, 21)? };
+    let is_large = pde & LARGE != 0;
+    let pte = if is_large { pde } else { entry(pde, 12)? };
+    let inside = if is_gigabyte {
+        (1 << 30) - 1
+    } else if is_large {
+        (1 << 21) - 1
+    } else {
+        (1 << 12) - 1
+    };
+    // A large page has reserved bits below its address, and its PAT bit; a PML4 entry is no page.
+    let is_odd = pte & ADDRESS & inside != 0 || pml4e & LARGE != 0;
+    if is_odd || pml4e & pdpte & pde & pte & USER != 0 || write && pte & DIRTY == 0 {
+        return None;
     }
-    None
+    Some(GuestPhys(pte & ADDRESS & !inside | linear.get() & inside))
 }

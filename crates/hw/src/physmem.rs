@@ -81,7 +81,7 @@ impl Shared {
     ///
     /// # Safety
     /// It is RAM that the direct map shows, and no reference to any of it exists or will: L0 reaches it through values of
-    /// this type only.
+    /// this type only. `base` and `length` are multiples of 8.
     #[must_use]
     pub const unsafe fn new(base: HostPhys, length: u64) -> Self {
         Self { base, length }
@@ -129,14 +129,26 @@ impl Shared {
     }
 
     /// The aligned 64-bit word at `offset`.
-    #[inline]
+    #[inline(always)]
     pub fn read_u64(&self, offset: u64) -> Result<u64, OutsideMemory> {
-        let from = self.at(offset, 8)?;
-        if from.addr() % 8 != 0 {
+        self.word(offset).map(|word| word.load(Ordering::Relaxed))
+    }
+
+    /// Writes the aligned 64-bit word at `offset`.
+    #[inline(always)]
+    pub fn write_u64(&self, offset: u64, value: u64) -> Result<(), OutsideMemory> {
+        self.word(offset).map(|word| word.store(value, Ordering::Relaxed))
+    }
+
+    /// The aligned 64-bit word at `offset`.
+    #[inline(always)]
+    fn word(&self, offset: u64) -> Result<&AtomicU64, OutsideMemory> {
+        if offset & 7 != 0 || offset >= self.length {
             return Err(OutsideMemory);
         }
-        // SAFETY: `at` checked the bounds and the line above the alignment; the memory is reached by atomics and copies only.
-        Ok(unsafe { AtomicU64::from_ptr(from.cast()) }.load(Ordering::Relaxed))
+        // SAFETY: base, length and offset are multiples of 8, so that all of the word lies inside; the memory is reached by
+        // atomics and copies only.
+        Ok(unsafe { AtomicU64::from_ptr(pointer(self.base.add(offset))) })
     }
 
     /// Writes `from` to `offset`. An aligned access of 1, 2, 4 or 8 bytes is one access.
@@ -184,13 +196,7 @@ impl Shared {
     /// Replaces the aligned 64-bit word at `offset` by `new` if it still is `current`; `Ok(false)` when it was not.
     #[inline]
     pub fn compare_exchange(&self, offset: u64, current: u64, new: u64) -> Result<bool, OutsideMemory> {
-        let to = self.at(offset, 8)?;
-        if to.addr() % 8 != 0 {
-            return Err(OutsideMemory);
-        }
-        // SAFETY: `at` checked the bounds and the line above the alignment.
-        let word = unsafe { AtomicU64::from_ptr(to.cast()) };
-        Ok(word.compare_exchange(current, new, Ordering::AcqRel, Ordering::Acquire).is_ok())
+        Ok(self.word(offset)?.compare_exchange(current, new, Ordering::AcqRel, Ordering::Acquire).is_ok())
     }
 }
 

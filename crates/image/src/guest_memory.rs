@@ -35,7 +35,7 @@ impl GuestRam {
     }
 
     /// The piece that holds `at`, with the offset in it.
-    #[inline]
+    #[inline(always)]
     fn find(&self, at: u64) -> Result<(&Shared, u64), OutsideMemory> {
         self.pieces
             .iter()
@@ -115,10 +115,16 @@ impl GuestMemory for GuestRam {
         })
     }
 
-    #[inline]
+    #[inline(always)]
     fn read_u64(&self, at: GuestPhys) -> Result<u64, OutsideMemory> {
         let (piece, offset) = self.find(at.get())?;
         piece.read_u64(offset)
+    }
+
+    #[inline(always)]
+    fn write_u64(&self, at: GuestPhys, value: u64) -> Result<(), OutsideMemory> {
+        let (piece, offset) = self.find(at.get())?;
+        piece.write_u64(offset, value)
     }
 
     #[inline]

@@ -42,7 +42,7 @@ pub(crate) fn make_memory(layout: &MemoryLayout, machine: &Capabilities) -> Resu
             for (from, to) in holes.into_iter().filter(|(from, to)| from < to) {
                 let host = host.add(from);
                 // SAFETY: the frames were free RAM that the direct map shows; from here on only the guest and `GuestRam`
-                // use them.
+                // use them. All bounds are whole pages.
                 let shared = unsafe { Shared::new(host, to - from) };
                 ram.add(GuestPhys(at + from), shared).map_err(|_| {
                     sentence(format_args!(

@@ -52,7 +52,9 @@ impl Lookup {
     /// Bits 14:10 and 6:1 of a full encoding.
     #[inline(always)]
     const fn place(encoding: u64) -> usize {
-        (encoding >> 4 & 0x7c0 | encoding >> 1 & 0x3f) as usize
+        #[expect(clippy::cast_possible_truncation, reason = "11 bits")]
+        let place = (encoding >> 4 & 0x7c0 | encoding >> 1 & 0x3f) as usize;
+        place
     }
 
     /// The field whose full encoding this is. All bits of the register count.

@@ -70,6 +70,24 @@ impl InstructionInfo {
         self.0 >> 28
     }
 
+    /// Number of the memory operand's base register, bits 26:23, if there is one.
+    #[inline(always)]
+    pub const fn base_number(self) -> Option<u32> {
+        if self.0 >> 27 & 1 == 0 { Some(self.0 >> 23 & 0xf) } else { None }
+    }
+
+    /// Number of the memory operand's index register, bits 21:18, if there is one.
+    #[inline(always)]
+    pub const fn index_number(self) -> Option<u32> {
+        if self.0 >> 22 & 1 == 0 { Some(self.0 >> 18 & 0xf) } else { None }
+    }
+
+    /// Bits 1:0: the index is shifted left by this.
+    #[inline(always)]
+    pub const fn index_shift(self) -> u32 {
+        self.0 & 3
+    }
+
     /// Bits 6:3: the first register operand.
     pub const fn register_1(self) -> Gpr {
         self.register(3)
@@ -104,6 +122,7 @@ impl InstructionInfo {
     }
 
     /// Bits 17:15: the segment register of the memory operand, and of OUTS.
+    #[inline]
     pub const fn segment(self) -> SegmentName {
         match self.0 >> 15 & 7 {
             0 => SegmentName::Es,

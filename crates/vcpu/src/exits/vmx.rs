@@ -3,10 +3,10 @@
 use arch::control::{Cr0, Efer};
 use arch::segment::AccessRights;
 use arch::{Fault, Gpr, GuestRegs, Width};
-use emulate::{Registers, read_operand, write_operand};
+use emulate::{read_operand, write_operand, write_operand_u64};
 use nested::{Entry, L1Processor, Nested, Outcome, Permission, Refusal};
 use vmcs::fields::*;
-use vmcs::instruction_info::{InstructionOperand, MemoryOperand};
+use vmcs::instruction_info::InstructionOperand;
 use vmcs::{Access, InstructionError, InstructionInfo, VmxInstruction};
 
 use crate::control_registers::CR0_OWNED;
@@ -141,16 +141,13 @@ fn vmxoff<C: Cpu, W: World>(vcpu: &mut Vcpu, cpu: &mut C, world: &W) -> Result<N
 #[inline(never)]
 pub(super) fn vmptrst<C: Cpu, W: World>(vcpu: &mut Vcpu, cpu: &mut C, world: &W) -> Next {
     let cpl = privilege_level(cpu.vmcs());
-    let vmcs = cpu.vmcs();
-    let info = InstructionInfo(vmcs.read(VM_EXIT_INSTRUCTION_INFO));
-    let operand = InstructionOperand { displacement: vmcs.read(EXIT_QUALIFICATION), info };
-    let stored = match admitted(vcpu, cpl) {
-        Ok(nested) => {
-            let pointer = nested.vmptrst();
-            store(vcpu, cpu, world, operand, &pointer.to_le_bytes())
-        }
-        Err(fault) => Err(fault),
-    };
+    let stored = admitted(vcpu, cpl).map(|nested| nested.vmptrst()).and_then(|pointer| {
+        let info = InstructionInfo(cpu.vmcs().read(VM_EXIT_INSTRUCTION_INFO));
+        let displacement = cpu.vmcs().read(EXIT_QUALIFICATION);
+        let registers = registers(vcpu, cpu);
+        let offset = offset(&registers, info, displacement);
+        write_operand_u64(&registers, world.memory(), info.segment(), offset, pointer)
+    });
     match stored {
         Ok(()) => finish(vcpu, cpu, Outcome::Succeed),
         Err(fault) => vcpu.inject_fault(cpu, fault),
@@ -316,7 +313,7 @@ pub(super) fn take<C: Cpu>(
     info: InstructionInfo,
 ) -> Result<u64, Fault> {
     if !info.is_register() {
-        return take_from_memory(vcpu, cpu, memory, info.memory());
+        return take_from_memory(vcpu, cpu, memory, info);
     }
     Ok(take_from_register(&vcpu.regs, cpu.vmcs(), info))
 }
@@ -326,14 +323,14 @@ fn take_from_memory<C: Cpu>(
     vcpu: &mut Vcpu,
     cpu: &mut C,
     memory: &impl arch::GuestMemory,
-    place: MemoryOperand,
+    info: InstructionInfo,
 ) -> Result<u64, Fault> {
     let displacement = cpu.vmcs().read(EXIT_QUALIFICATION);
     let bytes = if is_64_bit(cpu.vmcs()) { 8 } else { 4 };
     let mut value = [0; 8];
     let registers = registers(vcpu, cpu);
-    let offset = offset(&registers, place, displacement);
-    read_operand(&registers, memory, place.segment, offset, &mut value[..bytes])?;
+    let offset = offset(&registers, info, displacement);
+    read_operand(&registers, memory, info.segment(), offset, &mut value[..bytes])?;
     Ok(u64::from_le_bytes(value))
 }
 
@@ -346,7 +343,7 @@ pub(super) fn put<C: Cpu>(
     value: u64,
 ) -> Result<(), Fault> {
     if !info.is_register() {
-        return put_into_memory(vcpu, cpu, memory, info.memory(), value);
+        return put_into_memory(vcpu, cpu, memory, info, value);
     }
     put_into_register(&mut vcpu.regs, cpu.vmcs(), info, value);
     Ok(())
@@ -357,14 +354,14 @@ fn put_into_memory<C: Cpu>(
     vcpu: &mut Vcpu,
     cpu: &mut C,
     memory: &impl arch::GuestMemory,
-    place: MemoryOperand,
+    info: InstructionInfo,
     value: u64,
 ) -> Result<(), Fault> {
     let displacement = cpu.vmcs().read(EXIT_QUALIFICATION);
     let bytes = if is_64_bit(cpu.vmcs()) { 8 } else { 4 };
     let registers = registers(vcpu, cpu);
-    let offset = offset(&registers, place, displacement);
-    write_operand(&registers, memory, place.segment, offset, &value.to_le_bytes()[..bytes])
+    let offset = offset(&registers, info, displacement);
+    write_operand(&registers, memory, info.segment(), offset, &value.to_le_bytes()[..bytes])
 }
 
 /// The memory operand of an instruction that has one: up to 16 bytes, as words.
@@ -375,30 +372,16 @@ fn load<C: Cpu, W: World>(
     operand: InstructionOperand,
     bytes: usize,
 ) -> Result<[u64; 2], Fault> {
-    let place = operand.info.memory();
     let registers = registers(vcpu, cpu);
-    let offset = offset(&registers, place, operand.displacement);
+    let offset = offset(&registers, operand.info, operand.displacement);
     let mut value = [0; 16];
-    read_operand(&registers, world.memory(), place.segment, offset, &mut value[..bytes])?;
+    read_operand(&registers, world.memory(), operand.info.segment(), offset, &mut value[..bytes])?;
     let [low, high] = [0, 8].map(|at| {
         let mut word = [0; 8];
         word.copy_from_slice(&value[at..at + 8]);
         u64::from_le_bytes(word)
     });
     Ok([low, high])
-}
-
-fn store<C: Cpu, W: World>(
-    vcpu: &mut Vcpu,
-    cpu: &mut C,
-    world: &W,
-    operand: InstructionOperand,
-    bytes: &[u8],
-) -> Result<(), Fault> {
-    let place = operand.info.memory();
-    let registers = registers(vcpu, cpu);
-    let offset = offset(&registers, place, operand.displacement);
-    write_operand(&registers, world.memory(), place.segment, offset, bytes)
 }
 
 fn registers<'a, C: Cpu>(vcpu: &'a mut Vcpu, cpu: &'a mut C) -> VmcsRegisters<'a, C::Vmcs> {
@@ -412,12 +395,18 @@ fn registers<'a, C: Cpu>(vcpu: &'a mut Vcpu, cpu: &'a mut C) -> VmcsRegisters<'a
     }
 }
 
-/// The effective address, as wide as the instruction's addresses are.
-fn offset(registers: &impl Registers, place: MemoryOperand, displacement: u64) -> u64 {
-    let base = place.base.map_or(0, |gpr| registers.gpr(gpr));
-    let index = place.index.map_or(0, |gpr| registers.gpr(gpr).wrapping_mul(u64::from(place.scale)));
-    let sum = base.wrapping_add(index).wrapping_add(displacement);
-    match place.address_size {
+/// The effective address of the memory operand, as wide as the instruction's addresses are.
+#[inline(always)]
+fn offset<V: Access>(registers: &VmcsRegisters<'_, V>, info: InstructionInfo, displacement: u64) -> u64 {
+    let gpr = |number| numbered(registers.regs, registers.vmcs, number);
+    let mut sum = displacement;
+    if let Some(base) = info.base_number() {
+        sum = sum.wrapping_add(gpr(base));
+    }
+    if let Some(index) = info.index_number() {
+        sum = sum.wrapping_add(gpr(index) << info.index_shift());
+    }
+    match info.address_size() {
         Width::Qword => sum,
         Width::Dword => sum & 0xffff_ffff,
         _ => sum & 0xffff,
