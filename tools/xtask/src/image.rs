@@ -2,6 +2,7 @@
 
 use crate::board::{self, Board};
 use crate::build;
+use crate::medium;
 use crate::places;
 use crate::setup::{self, Need};
 use crate::spec::Spec;
@@ -30,7 +31,8 @@ pub(crate) fn command(options: &Options) -> Result<()> {
     let output = places::output()?;
     let elf = output.join("nestling.elf");
     std::fs::copy(built.image()?, &elf).with_context(|| format!("cannot write {}", elf.display()))?;
-    let iso = Spec::new(board).iso(&built, &output, &format!("{}.iso", options.board))?;
+    let iso = output.join(format!("{}.iso", options.board));
+    medium::iso::write(&Spec::new(board).nestling_menu(&built)?, &iso)?;
     let segments = segments(&places::read(&elf)?)?;
     println!("{}", report(&segments));
     show(&iso)?;

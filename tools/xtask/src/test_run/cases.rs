@@ -139,7 +139,7 @@ impl Case {
         }
     }
 
-    fn refused(mut self, sentence: &str) -> Self {
+    pub(super) fn refused(mut self, sentence: &str) -> Self {
         self.status = STATUS_REFUSED;
         self.expect.push(Expect::Sentence(sentence.to_owned()));
         self
@@ -157,5 +157,6 @@ pub(super) fn all() -> Result<Vec<Case>> {
     cases.extend(multiboot::all()?);
     cases.extend(abuse::all()?);
     cases.extend(refusals::all()?);
+    cases.extend(super::cases_boot::all()?);
     Ok(cases)
 }

@@ -1,6 +1,7 @@
 //! `test`: everything that shows whether the project works, with one summary.
 
 mod cases;
+mod cases_boot;
 mod host;
 mod machines;
 pub(crate) mod nested;
