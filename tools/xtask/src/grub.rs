@@ -2,6 +2,7 @@
 
 use crate::board::{Board, Emulator, Port};
 use crate::command::Tool;
+use crate::places;
 use anyhow::{Context, Result};
 use std::path::Path;
 
@@ -130,25 +131,32 @@ pub(crate) enum Core {
 }
 
 /// Modules of GRUB that every one of them has.
-pub(crate) const MODULES: &str =
-    "multiboot multiboot2 normal configfile linux test echo sleep serial terminal regexp";
+pub(crate) const MODULES: &str = "multiboot multiboot2 normal configfile linux test echo sleep serial terminal regexp";
 
 impl Core {
-    /// Writes it to `file`.
-    pub(crate) fn write(self, file: &Path) -> Result<()> {
+    /// Writes it to `file`. A `server` is where GRUB finds its script; without one it looks where it came from.
+    pub(crate) fn write(self, file: &Path, server: Option<&str>) -> Result<()> {
         let (format, prefix, modules) = match self {
             Core::BiosDisk => ("i386-pc", "(hd0,msdos1)/boot/grub", "biosdisk part_msdos fat"),
             Core::BiosNet => ("i386-pc-pxe", "/boot/grub", "pxe tftp"),
             Core::UefiDisk => ("x86_64-efi", "/boot/grub", "part_msdos fat all_video"),
             Core::UefiNet => ("x86_64-efi", "/boot/grub", "efinet tftp all_video"),
         };
-        Tool::new("grub-mkimage")
-            .args(["-O", format, "-p", prefix, "-o"])
-            .arg(file)
+        let mut tool = Tool::new("grub-mkimage").args(["-O", format, "-p", prefix, "-o"]).arg(file);
+        let script = file.with_extension("first");
+        if let Some(server) = server {
+            places::write(&script, format!("set root=(tftp,{server})\nset prefix=($root){prefix}\n"))?;
+            tool = tool.arg("-c").arg(&script);
+        }
+        let made = tool
             .args(modules.split(' ').chain(MODULES.split(' ')))
             .output()
             .map(drop)
-            .context("cannot make GRUB's boot file")
+            .context("cannot make GRUB's boot file");
+        if server.is_some() {
+            std::fs::remove_file(script)?;
+        }
+        made
     }
 }
 

@@ -23,6 +23,16 @@ pub(crate) struct Machine<'a> {
     pub(crate) kernel: (String, String),
     /// The machine starts again after a reset, as a real one does; its watchdog is connected.
     pub(crate) restarts: bool,
+    /// Instead of a network of its own: the tap device of a network where somebody else answers.
+    pub(crate) tap: Option<&'static str>,
+}
+
+impl Machine<'_> {
+    /// A machine without VT-x that is just large enough to boot.
+    pub(crate) fn small(boot: Boot, firmware: Firmware) -> Self {
+        let (kernel, memory) = (Default::default(), 512);
+        Machine { cpu_model: "max", cpus: 1, memory, kvm: false, firmware, boot, kernel, restarts: false, tap: None }
+    }
 }
 
 /// OVMF, Debian's UEFI for QEMU: its code, and the variables that it begins with.
@@ -51,7 +61,7 @@ pub(crate) fn command(machine: &Machine<'_>, dir: &Path) -> Result<Command> {
     match machine.boot {
         Boot::GrubIso => command.args(["-cdrom", ISO, "-boot", "d"]),
         Boot::GrubUsb => command.args(["-drive", &format!("format=raw,file={USB}"), "-boot", "c"]),
-        Boot::GrubPxe => add_network_boot(&mut command, machine.firmware),
+        Boot::GrubPxe => add_network_boot(&mut command, machine),
         Boot::Ipxe => command.args(["-netdev", &network(netboot::IPXE), "-device", CARD, "-boot", "n"]),
         Boot::Kernel => {
             let (words, modules) = &machine.kernel;
@@ -65,13 +75,17 @@ pub(crate) fn command(machine: &Machine<'_>, dir: &Path) -> Result<Command> {
 /// A network card with a boot ROM for BIOS: iPXE.
 const CARD: &str = "virtio-net-pci,netdev=net";
 
-fn add_network_boot(command: &mut Command, firmware: Firmware) -> &mut Command {
+fn add_network_boot<'a>(command: &'a mut Command, machine: &Machine<'_>) -> &'a mut Command {
     // UEFI has its own driver for the card; a ROM would put iPXE before it.
-    let (file, rom) = match firmware {
+    let (file, rom) = match machine.firmware {
         Firmware::Bios => (netboot::BIOS, ""),
         Firmware::Uefi => (netboot::UEFI, ",romfile="),
     };
-    command.args(["-netdev", &network(file), "-device", &format!("{CARD}{rom}"), "-boot", "n"])
+    let network = match machine.tap {
+        None => network(file),
+        Some(tap) => format!("tap,id=net,ifname={tap},script=no,downscript=no"),
+    };
+    command.args(["-netdev", &network, "-device", &format!("{CARD}{rom}"), "-boot", "n"])
 }
 
 /// QEMU's own DHCP and TFTP server, for this machine alone.

@@ -140,18 +140,29 @@ impl Spec {
         let (menu, kind) =
             if self.bare { self.bare_menu(built)? } else { (self.nestling_menu(built)?, Kind::Multiboot) };
         medium::write(&menu, self.board.boot, dir)?;
+        let made = Made::From { menu: &menu, kind };
+        let outcome = self.start(built, dir, &made, listener);
+        medium::remove(dir);
+        outcome
+    }
+
+    /// Starts the machine with the boot medium in `dir` and follows it to its end.
+    pub(crate) fn start(
+        &self,
+        built: &Built,
+        dir: &Path,
+        made: &Made<'_>,
+        listener: &mut dyn Listener,
+    ) -> Result<Outcome> {
         let decoder = if self.bare { None } else { Some(Decoder::new(&places::read(&built.image()?)?)?) };
         let session = Session {
-            command: self.machine(&menu, kind == Kind::Linux || self.bare && self.lenient_msrs, dir)?,
+            command: self.machine(made, dir)?,
             dir,
             decoder,
             is_qemu: matches!(self.board.emulator, Emulator::Qemu | Emulator::QemuKvm),
             timeout: self.timeout,
         };
-        drop(menu);
-        let outcome = session.run(listener);
-        medium::remove(dir);
-        outcome
+        session.run(listener)
     }
 
     /// The emulator's name of the processor.
@@ -160,9 +171,16 @@ impl Spec {
     }
 
     /// The emulator's command for this machine.
-    fn machine(&self, menu: &Menu, lenient_msrs: bool, dir: &Path) -> Result<Command> {
+    fn machine(&self, made: &Made<'_>, dir: &Path) -> Result<Command> {
         let cpu_model = self.model()?;
-        let payload = menu.size().div_ceil(MIB);
+        let (payload, kernel, lenient_msrs) = match made {
+            Made::There => (0, Default::default(), false),
+            Made::From { menu, kind } => (
+                menu.size().div_ceil(MIB),
+                menu.kernel_arguments(medium::TREE),
+                *kind == Kind::Linux || self.bare && self.lenient_msrs,
+            ),
+        };
         let cpus = if self.bare { self.cpus } else { self.pcpus.unwrap_or(self.cpus) };
         let memory = match self.machine_memory {
             Some(memory) => memory,
@@ -185,9 +203,10 @@ impl Spec {
             }
             Emulator::Qemu | Emulator::QemuKvm => {
                 let kvm = emulator == Emulator::QemuKvm;
-                let kernel = menu.kernel_arguments(medium::TREE);
                 let restarts = self.restarts;
-                qemu::command(&qemu::Machine { cpu_model, cpus, memory, kvm, firmware, boot, kernel, restarts }, dir)
+                let machine =
+                    qemu::Machine { cpu_model, cpus, memory, kvm, firmware, boot, kernel, restarts, tap: None };
+                qemu::command(&machine, dir)
             }
             Emulator::None => bail!("{} is a real machine", self.board.name),
         }
@@ -237,7 +256,8 @@ impl Spec {
         let words = image_words(&self.board);
         let words: Vec<&str> =
             words.iter().map(String::as_str).chain([pcpus.as_str()]).chain(self.image_words.iter().copied()).collect();
-        let mut menu = Menu { before: self.grub_commands.iter().map(|&line| line.to_owned()).collect(), ..Menu::default() };
+        let mut menu =
+            Menu { before: self.grub_commands.iter().map(|&line| line.to_owned()).collect(), ..Menu::default() };
         let mut image = places::read(&built.image()?)?;
         image.truncate(self.image_bytes.unwrap_or(usize::MAX));
         menu.load("multiboot2", IMAGE, image, &words);
@@ -291,6 +311,14 @@ impl Spec {
         }
         Ok(description)
     }
+}
+
+/// The boot medium in a run's folder.
+pub(crate) enum Made<'a> {
+    /// It was put there before.
+    There,
+    /// It was made from this.
+    From { menu: &'a Menu, kind: Kind },
 }
 
 /// What the image is told of its board.

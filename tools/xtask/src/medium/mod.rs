@@ -20,7 +20,7 @@ pub(crate) fn write(menu: &Menu, boot: Boot, dir: &Path) -> Result<()> {
     match boot {
         Boot::GrubIso => iso::write(menu, &dir.join(ISO)),
         Boot::GrubUsb => usb::write(menu, &dir.join(USB)),
-        Boot::GrubPxe | Boot::Ipxe => netboot::write(menu, &dir.join(TREE)),
+        Boot::GrubPxe | Boot::Ipxe => netboot::write(menu, &dir.join(TREE), None),
         Boot::Kernel => files(menu, &dir.join(TREE)),
     }
 }

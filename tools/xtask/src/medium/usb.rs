@@ -37,9 +37,9 @@ fn write_from(menu: &Menu, file: &Path, tree: &Path) -> Result<()> {
         places::make_folder(&tree.join(folder))?;
     }
     places::write(&tree.join(SCRIPT), menu.grub_script(true))?;
-    Core::UefiDisk.write(&tree.join("EFI/BOOT/BOOTX64.EFI"))?;
+    Core::UefiDisk.write(&tree.join("EFI/BOOT/BOOTX64.EFI"), None)?;
     let core = tree.with_extension("core");
-    Core::BiosDisk.write(&core)?;
+    Core::BiosDisk.write(&core, None)?;
     let code = places::read(&core)?;
     std::fs::remove_file(&core)?;
     let size = (PARTITION_START + menu.size() + SPARE).next_multiple_of(PARTITION_START);
@@ -50,7 +50,8 @@ fn write_from(menu: &Menu, file: &Path, tree: &Path) -> Result<()> {
     let sectors = ((size - PARTITION_START) / SECTOR).to_string();
     let mtools = |program: &str| Tool::new(program).env("MTOOLS_SKIP_CHECK", "1").args(["-i", &partition]);
     mtools("mformat").args(["-T", &sectors, "-h", "64", "-s", "32", "-v", "NESTLING", "::"]).output()?;
-    let mut entries: Vec<_> = std::fs::read_dir(tree)?.map(|entry| Ok(entry?.path())).collect::<std::io::Result<_>>()?;
+    let mut entries: Vec<_> =
+        std::fs::read_dir(tree)?.map(|entry| Ok(entry?.path())).collect::<std::io::Result<_>>()?;
     entries.sort();
     mtools("mcopy").args(["-s"]).args(entries).arg("::/").output().context("cannot fill the USB image")?;
     Ok(())

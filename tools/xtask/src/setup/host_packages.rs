@@ -29,6 +29,8 @@ const QEMU: [HostPackage; 3] = [
     HostPackage { name: "qemu-system-x86", sign: "qemu-system-x86_64" },
     HostPackage { name: "seabios", sign: "/usr/share/seabios/bios-256k.bin" },
 ];
+const NETBOOT_SERVER: [HostPackage; 2] =
+    [HostPackage { name: "dnsmasq-base", sign: "dnsmasq" }, HostPackage { name: "iproute2", sign: "ip" }];
 const GUESTS: [HostPackage; 2] =
     [HostPackage { name: "xz-utils", sign: "xz" }, HostPackage { name: "tar", sign: "tar" }];
 
@@ -38,6 +40,7 @@ pub(crate) fn missing(need: Need) -> Vec<HostPackage> {
         Need::BootTools => &BOOT_TOOLS,
         Need::Qemu => &QEMU,
         Need::LinuxGuest | Need::GuestQemu => &GUESTS,
+        Need::NetbootServer => &NETBOOT_SERVER,
         Need::RustTarget | Need::Bochs | Need::XenGuest => &[],
     };
     wanted.iter().copied().filter(|package| !package.is_installed()).collect()

@@ -5,6 +5,7 @@ mod cases_boot;
 mod host;
 mod machines;
 pub(crate) mod nested;
+mod netboot;
 
 use crate::console::say;
 use crate::lock::Lock;
