@@ -12,6 +12,9 @@ use crate::layout::DIRECT_MAP;
 /// Level-4 entry of the direct map.
 const DIRECT_MAP_ENTRY: u64 = DIRECT_MAP >> 39 & 0x1ff;
 
+/// What the linker script puts last into the image.
+const LAST_WORD: u32 = 0x474e_4c54;
+
 global_asm!(
     r#"
     .section .multiboot, "ax"
@@ -50,6 +53,8 @@ multiboot1_header:
 boot_entry:
     cli
     cld
+    cmp dword ptr [load_end - 4], {last_word}
+    jne truncated
     mov esi, eax                        // the loader's magic; EBX keeps the address of its information
     // Not every loader of the address fields clears what is not in the file.
     mov edi, offset bss_start
@@ -108,12 +113,17 @@ boot_entry:
     .long boot_entry64
     .short 0x08
 
-    // The text goes to both usual serial ports at whatever rate they have: without 64-bit mode there is no driver.
+    // A loader that takes the image by its address fields may start one whose end has not arrived.
+truncated:
+    mov esi, offset truncated_text
+    jmp say
 no_long_mode:
     mov esi, offset no_long_mode_text
+    // The text goes to both usual serial ports at whatever rate they have: without 64-bit mode there is no driver.
+say:
 3:  lodsb
-    test al, al
-    jz 5f
+    cmp al, 0xff
+    je 5f
     mov ah, al
     mov ecx, 1000000                    // a port that is not there must not hang the message to the other
     mov edx, 0x3fd
@@ -146,9 +156,13 @@ boot_entry64:
     call boot_main
     ud2
 
-    .section .rodata.boot, "a"
+    // Here, near the start: they must be there when the end of the image is not. Zeros part them from what others said.
 no_long_mode_text:
-    .asciz "\r\nNestling needs a 64-bit processor with VT-x: this one has no 64-bit mode.\r\n"
+    .ascii "\0\r\nend of run: status 125: Nestling needs a 64-bit processor with VT-x: this one has no 64-bit mode\r\n\0\xff"
+truncated_text:
+    .ascii "\0\r\nend of run: status 125: the image is truncated: the boot loader brought only a part of it\r\n\0\xff"
+
+    .section .rodata.boot, "a"
     .balign 8
     .global boot_gdt
 boot_gdt:
@@ -165,6 +179,7 @@ boot_level3: .skip 4096
 boot_level2: .skip 4 * 4096
 "#,
     direct_map_entry = const DIRECT_MAP_ENTRY,
+    last_word = const LAST_WORD,
 );
 
 /// What a multiboot1 loader leaves in EAX.

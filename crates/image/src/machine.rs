@@ -5,11 +5,12 @@ use core::sync::atomic::{AtomicU64, Ordering};
 use arch::{HostPhys, PAGE_SIZE};
 use boot::acpi::PmTimer;
 use boot::memory::LOW_MEMORY_END;
-use boot::{BootError, BootInfo, FreeMemory, MemoryKind, MemoryMap};
+use boot::{BootError, BootInfo, FreeMemory, MemoryKind, MemoryMap, PhysMemory};
 use config::SelfTest;
+use hw::framebuffer::{self, Framebuffer};
 use hw::frames::{FRAMES, Frames};
 use hw::layout::{self, DIRECT_MAP, DIRECT_MAP_BYTES, MAX_PROCESSORS};
-use hw::paging::{OutOfFrames, PageTables, Use};
+use hw::paging::{OutOfFrames, PageTables, REACHABLE_AT_BOOT, Use};
 use hw::physmem::{self, AtBoot};
 use hw::stacks::Stacks;
 use hw::{apic, control, cpuid, gdt, msr, percpu, smp, tsc};
@@ -58,19 +59,29 @@ pub(crate) unsafe fn boot_information(magic: u32, info: u32, memory: &AtBoot) ->
     }
 }
 
-/// Finds out what memory there is and what of it is free, and hands that to the frame allocator. Returns the map.
-pub(crate) fn take_memory(boot: &BootInfo) -> Result<MemoryMap, BootError> {
-    let map = MemoryMap::normalise(&boot.memory)?;
-    let mut free = FreeMemory::of(&map, LOW_MEMORY_END..DIRECT_MAP_BYTES)?;
-    let image = layout::image_start_address();
-    free.reserve(image, layout::image_end_address().0 - image.0)?;
+/// Whether the memory in which the log is kept is RAM that the boot loader put nothing into.
+pub(crate) fn can_keep_log(boot: &BootInfo) -> bool {
+    let range = layout::kept_start_address().0..layout::image_start_address().0;
+    let free = MemoryMap::normalise(&boot.memory).and_then(|map| {
+        let mut free = FreeMemory::of(&map, range.clone())?;
+        boot.modules.iter().try_for_each(|module| free.reserve(module.start, module.len))?;
+        Ok(free.total())
+    });
+    free == Ok(range.end - range.start)
+}
+
+/// Finds out what of the memory is free, and hands that to the frame allocator.
+pub(crate) fn take_memory(boot: &BootInfo, map: &MemoryMap) -> Result<(), BootError> {
+    let mut free = FreeMemory::of(map, LOW_MEMORY_END..DIRECT_MAP_BYTES)?;
+    let start = layout::kept_start_address();
+    free.reserve(start, layout::image_end_address().0 - start.0)?;
     for module in &boot.modules {
         free.reserve(module.start, module.len)?;
     }
     // SAFETY: the firmware says that it is RAM, and image and modules are taken out. The direct map shows all of it once the
     // page tables are loaded; until then, page tables come from below 4 GiB, which the first ones show.
     unsafe { FRAMES.lock().take_over(free) };
-    Ok(map)
+    Ok(())
 }
 
 /// Builds L0's page tables and goes over to them, to this processor's descriptor tables and to its stacks for NMI, double
@@ -78,7 +89,10 @@ pub(crate) fn take_memory(boot: &BootInfo) -> Result<MemoryMap, BootError> {
 ///
 /// # Safety
 /// Called once, by the boot processor, on the boot stack.
-pub(crate) unsafe fn own_page_tables(map: &MemoryMap) -> Result<PageTables, OutOfFrames> {
+pub(crate) unsafe fn own_page_tables(
+    map: &MemoryMap,
+    screen: Option<(HostPhys, u64)>,
+) -> Result<PageTables, OutOfFrames> {
     let mut frames = FRAMES.lock();
     let mut tables = PageTables::new(&mut frames)?;
     map_image(&mut tables, &mut frames)?;
@@ -86,6 +100,9 @@ pub(crate) unsafe fn own_page_tables(map: &MemoryMap) -> Result<PageTables, OutO
         if matches!(range.kind, MemoryKind::Usable | MemoryKind::AcpiReclaimable | MemoryKind::AcpiNvs) {
             map_ram(&mut tables, &mut frames, range.start.0, range.start.0 + range.len)?;
         }
+    }
+    if let Some((start, bytes)) = screen {
+        tables.map(&mut frames, DIRECT_MAP + start.0, start, bytes, Use::Device)?;
     }
     if !cpuid::has_x2apic() {
         let page = apic::register_page();
@@ -195,6 +212,27 @@ pub(crate) unsafe fn this_processor() -> Capabilities {
         }
         Err(refusal) => refuse(format_args!("processor {}: {}", percpu::number(), refusal.sentence())),
     }
+}
+
+/// The screen, opened, and the memory that it needs mapped: where the boot loader says that there is one, and on a PC that
+/// says nothing (`has_bios`) where the BIOS has left it in text mode.
+///
+/// # Safety
+/// The page tables are those of the first moments.
+pub(crate) unsafe fn open_screen(boot: &BootInfo, has_bios: bool, memory: &AtBoot) -> Option<(HostPhys, u64)> {
+    /// The BIOS's note of the current video mode; 3 is text in colours.
+    const MODE: HostPhys = HostPhys(0x449);
+    let mut mode = [0];
+    let mut in_text_mode = || has_bios && memory.read(MODE, &mut mode).is_ok() && mode == [3];
+    let screen = boot.framebuffer.or_else(|| in_text_mode().then_some(framebuffer::TEXT_MODE))?;
+    let (start, bytes) = framebuffer::pages(&screen);
+    if start.0.checked_add(bytes)? > REACHABLE_AT_BOOT {
+        defmt::warn!("the screen's memory lies above 4 GiB, where it is not used");
+        return None;
+    }
+    // SAFETY: the boot loader or the BIOS has set it up, the page tables show the first 4 GiB, and L0's own will show it.
+    crate::screen::open(unsafe { Framebuffer::new(&screen) }?);
+    Some((start, bytes))
 }
 
 /// Finds the frequency of the time-stamp counter; without a clock the machine is refused.

@@ -3,6 +3,7 @@
 
 use crate::board::Board;
 use crate::build::Built;
+use crate::caps;
 use crate::grub::{GUESTS, Menu};
 use crate::places;
 use crate::spec::{IMAGE, image_words};
@@ -23,6 +24,9 @@ pub(crate) struct Carried {
     /// Begin with this nestling.toml instead of one that runs the demo guest
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
+    /// Nestling runs no guest but reports what the processor offers, for `cargo xtask caps`
+    #[arg(long)]
+    caps: bool,
 }
 
 /// The nestling.toml that a medium begins with.
@@ -71,7 +75,7 @@ impl Carried {
                 );
             }
         }
-        Ok(Files { board, config: text, guests })
+        Ok(Files { board, config: text, guests, caps: self.caps })
     }
 }
 
@@ -80,6 +84,7 @@ pub(crate) struct Files {
     pub(crate) board: Board,
     config: String,
     guests: BTreeMap<String, Vec<u8>>,
+    caps: bool,
 }
 
 impl Files {
@@ -88,7 +93,8 @@ impl Files {
         let mut menu = Menu::default();
         menu.speak_on(&self.board);
         let words = image_words(&self.board);
-        let words: Vec<&str> = words.iter().map(String::as_str).collect();
+        let report = self.caps.then_some(caps::WORD);
+        let words: Vec<&str> = words.iter().map(String::as_str).chain(report).collect();
         menu.load("multiboot2", IMAGE, places::read(&built.image()?)?, &words);
         menu.load("module2", CONFIG_MODULE, self.config.into_bytes(), &[CONFIG_MODULE]);
         for name in OWN_GUESTS {

@@ -6,6 +6,7 @@ mod bench;
 mod board;
 mod bochs;
 mod build;
+mod caps;
 mod carried;
 mod command;
 mod console;
@@ -58,6 +59,8 @@ enum Command {
     Image(image::Options),
     /// Write what a machine boots over the network, and serve it
     Pxe(pxe::Options),
+    /// Write what a machine's processor offers beside its board.toml
+    Caps(caps::Options),
     /// Write the image of a USB stick that boots Nestling
     Usb(usb::Options),
     /// Check the rules of ARCHITECTURE.md that no compiler checks
@@ -83,6 +86,7 @@ fn main() -> ExitCode {
         Command::Bench(options) => bench::command(&options).map(|()| 0),
         Command::Image(options) => image::command(&options).map(|()| 0),
         Command::Pxe(options) => pxe::command(&options).map(|()| 0),
+        Command::Caps(options) => caps::command(&options).map(|()| 0),
         Command::Usb(options) => usb::command(&options).map(|()| 0),
         Command::Tidy(options) => tidy::command(&options).map(|()| 0),
         Command::Linux(options) => linux::command(&options).map(|()| 0),

@@ -17,7 +17,7 @@ pub(crate) fn write(menu: &Menu, file: &Path) -> Result<()> {
     // Of GRUB's modules only those that its script and a CD need: 5 MB instead of 22.
     Tool::new("grub-mkrescue")
         .args(["--locales=", "--fonts=", "--themes="])
-        .arg(format!("--install-modules={MODULES} iso9660 search search_fs_file all_video"))
+        .arg(format!("--install-modules={MODULES} wrmsr iso9660 search search_fs_file all_video"))
         .args(["-o".as_ref(), file.as_os_str(), tree.as_os_str()])
         .output()
         .context("cannot make the bootable ISO")?;

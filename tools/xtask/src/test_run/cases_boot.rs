@@ -5,7 +5,10 @@
 
 use super::cases::{Case, Expect, Kernel};
 use crate::board::{self, Boot, Firmware};
+use crate::guest_linux::INIT_EXERCISE;
+use crate::places;
 use anyhow::Result;
+use config::STATUS_TIMEOUT;
 
 /// Seconds for a machine that only boots.
 const PATIENCE: u64 = 90;
@@ -29,6 +32,8 @@ pub(super) fn all() -> Result<Vec<Case>> {
         case.expect.push(Expect::Log(format!("booted by {loader}")));
         cases.push(case);
     }
+    cases.extend(refusals()?);
+    cases.extend(machines()?);
     for (boot, name) in [(Boot::GrubUsb, "usb"), (Boot::GrubPxe, "pxe"), (Boot::Ipxe, "ipxe")] {
         let mut case = Case::new(&format!("boot-bochs-{name}"), board::DEFAULT, Kernel::Demo, PATIENCE)?;
         case.spec.board.boot = boot;
@@ -36,4 +41,66 @@ pub(super) fn all() -> Result<Vec<Case>> {
         cases.push(case);
     }
     Ok(cases)
+}
+
+/// What arrives broken: the loader or the image says so, and nothing half done runs.
+fn refusals() -> Result<Vec<Case>> {
+    let mut cases = Vec::new();
+    for (boot, name) in [(Boot::Ipxe, "ipxe"), (Boot::GrubPxe, "grub")] {
+        let mut case =
+            Case::new(&format!("refusal-truncated-image-{name}"), "qemu-q35", Kernel::Demo, 15)?.refused("truncated");
+        case.spec.board.boot = boot;
+        case.spec.image_bytes = Some(300_000);
+        if boot == Boot::GrubPxe {
+            // GRUB itself refuses, on its console, and stays there for its user.
+            case.spec.grub_commands = vec!["serial --unit=0", "terminal_output serial"];
+            case.status = STATUS_TIMEOUT;
+            case.expect = vec![
+                Expect::Console("premature end of file".to_owned()),
+                Expect::Console("Nestling does not start".to_owned()),
+            ];
+        }
+        cases.push(case);
+    }
+    for (name, text, sentence) in [
+        ("key", "[[vm]]\nname = \"a\"\nmemory-mib = 64\ncpu = 1\n", "nestling.toml: line 4, key cpu:"),
+        ("file", "[[vm]]\nname = \"a\"\nkernel = \"bzImage\"\nmemory-mib = 64\n", "no file \"bzImage\""),
+        ("empty", "", "nestling.toml: line 1: the description has no [[vm]]"),
+        ("no-text", "\u{80}\0", "nestling.toml: line 1"),
+    ] {
+        let mut case = Case::new(&format!("refusal-config-{name}"), board::DEFAULT, Kernel::Demo, PATIENCE)?;
+        case = case.refused(sentence);
+        case.spec.config_text = Some(text);
+        cases.push(case);
+    }
+    Ok(cases)
+}
+
+/// Machines that are larger than most, or come up otherwise.
+fn machines() -> Result<Vec<Case>> {
+    let mut large = Case::new("machine-8-processors-4-gib", board::DEFAULT, Kernel::Ours("smp"), PATIENCE)?;
+    large.spec.cpus = 8;
+    large.spec.machine_memory = Some(4096);
+    large.expect.push(Expect::Log("8 processors are in VMX root operation".to_owned()));
+    large.expect.push(Expect::Console("8 processors".to_owned()));
+
+    let mut linux = Case::new("linux-8-vcpus", board::DEFAULT, Kernel::Linux(INIT_EXERCISE), 1500)?;
+    linux.spec.cpus = 8;
+    linux.is_long = true;
+    linux.expect.push(Expect::LinuxExercise);
+
+    // Above 4 GiB, with the hole for devices below it: what firmware says arrives.
+    let mut holes = Case::new("machine-memory-above-4-gib", "qemu-q35", Kernel::Demo, PATIENCE)?.refused("no VMX");
+    holes.spec.board.memory = None;
+    holes.spec.machine_memory = Some(6144);
+    holes.expect.push(Expect::Log("memory 0x100000000 to 0x200000000".to_owned()));
+
+    // As firmware leaves it that uses interrupt remapping: IA32_APIC_BASE with EN, EXTD and BSP.
+    let mut x2apic = Case::new("machine-x2apic-by-firmware", board::DEFAULT, Kernel::Ours("smp"), PATIENCE)?;
+    x2apic.spec.cpus = 2;
+    x2apic.spec.grub_commands = vec!["wrmsr 0x1b 0xfee00d00"];
+    let expected = places::workspace().join("crates/guests/src/bin/smp.2.expected");
+    x2apic.expect.push(Expect::ConsoleIs(expected));
+    x2apic.expect.push(Expect::Log("the firmware has switched x2APIC on".to_owned()));
+    Ok(vec![large, linux, holes, x2apic])
 }
