@@ -120,7 +120,7 @@ pub fn disarm() {
 #[must_use]
 pub fn firmware_chose_x2apic() -> bool {
     const EXTD: u64 = 1 << 10;
-    msr::try_read(arch::Msr::APIC_BASE).is_ok_and(|base| base & EXTD != 0)
+    msr::try_read(Msr::APIC_BASE).is_ok_and(|base| base & EXTD != 0)
 }
 
 /// Whether the local APICs are in x2APIC mode.

@@ -33,8 +33,6 @@ macro_rules! linker_symbols {
 }
 
 linker_symbols! {
-    /// Memory below the image that keeps the log over a warm reset, up to the image.
-    kept_start_address = kept_start;
     /// First byte of the image; its code follows.
     image_start_address = image_start;
     /// End of the code, start of read-only data.

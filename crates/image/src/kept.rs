@@ -1,15 +1,22 @@
 //! The log kept in memory over a warm reset: what a run sent, for the next one to send again if this one did not end.
 //!
-//! Two halves below the image (linker/nestling.ld) take turns, so that the earlier run's log lies still while it is sent.
-//! Neither firmware nor boot loader promises to leave the memory alone: a checksum says whether they did.
+//! Two halves of its memory take turns, so that the earlier run's log lies still while it is sent. Neither firmware nor boot
+//! loader promises to leave the memory alone: a checksum says whether they did.
 
 use core::sync::atomic::{AtomicPtr, AtomicU64, Ordering};
 
+use arch::HostPhys;
 use hw::layout;
 use hw::physmem;
 
-/// Bytes of a half, bookkeeping included: two of them are what the linker script leaves.
+/// Bytes of a half, bookkeeping included.
 const HALF: u64 = 32 << 10;
+/// Bytes in all.
+pub(crate) const BYTES: u64 = 2 * HALF;
+/// Where the memory may lie; the first place counts that is RAM and holds no boot module, so that every run of a machine
+/// takes the same. Neither GRUB on BIOS or UEFI nor iPXE uses them: they were seen to write below 24 MiB, and to the top of
+/// the memory.
+pub(crate) const PLACES: [HostPhys; 3] = [HostPhys(24 << 20), HostPhys(256 << 20), HostPhys(1 << 30)];
 const TEXT: usize = 2048;
 const FRAMES: usize = 28 << 10;
 const MAGIC: u64 = u64::from_le_bytes(*b"NestLog1");
@@ -55,9 +62,9 @@ pub(crate) enum Before {
 /// Looks for the run before, and begins to keep this one's.
 ///
 /// # Safety
-/// Called once, by the boot processor, before anything is logged; the memory below the image is RAM that nobody uses.
-pub(crate) unsafe fn begin() -> Before {
-    let halves = [0, HALF].map(|offset| physmem::pointer::<Half>(layout::kept_start_address().add(offset)));
+/// Called once, by the boot processor, before anything is logged; `place` is one of [`PLACES`], and RAM that nobody uses.
+pub(crate) unsafe fn begin(place: HostPhys) -> Before {
+    let halves = [0, HALF].map(|offset| physmem::pointer::<Half>(place.add(offset)));
     let image = image_sum();
     let run = |half: *mut Half| {
         // SAFETY: the caller's promise; any bytes are a `Half`.

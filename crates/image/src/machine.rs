@@ -17,6 +17,7 @@ use hw::{apic, control, cpuid, gdt, msr, percpu, smp, tsc};
 use vmcs::Capabilities;
 
 use crate::end::refuse;
+use crate::kept;
 use crate::log::{self, Ring};
 use crate::run;
 
@@ -59,22 +60,26 @@ pub(crate) unsafe fn boot_information(magic: u32, info: u32, memory: &AtBoot) ->
     }
 }
 
-/// Whether the memory in which the log is kept is RAM that the boot loader put nothing into.
-pub(crate) fn can_keep_log(boot: &BootInfo) -> bool {
-    let range = layout::kept_start_address().0..layout::image_start_address().0;
-    let free = MemoryMap::normalise(&boot.memory).and_then(|map| {
-        let mut free = FreeMemory::of(&map, range.clone())?;
-        boot.modules.iter().try_for_each(|module| free.reserve(module.start, module.len))?;
-        Ok(free.total())
-    });
-    free == Ok(range.end - range.start)
+/// Where the log is kept: RAM that the boot loader put nothing into.
+pub(crate) fn place_of_kept_log(boot: &BootInfo) -> Option<HostPhys> {
+    let map = MemoryMap::normalise(&boot.memory).ok()?;
+    let is_free = |place: &HostPhys| {
+        FreeMemory::of(&map, place.0..place.0 + kept::BYTES).is_ok_and(|mut free| {
+            boot.modules.iter().all(|module| free.reserve(module.start, module.len).is_ok())
+                && free.total() == kept::BYTES
+        })
+    };
+    kept::PLACES.into_iter().find(is_free)
 }
 
 /// Finds out what of the memory is free, and hands that to the frame allocator.
-pub(crate) fn take_memory(boot: &BootInfo, map: &MemoryMap) -> Result<(), BootError> {
+pub(crate) fn take_memory(boot: &BootInfo, map: &MemoryMap, kept: Option<HostPhys>) -> Result<(), BootError> {
     let mut free = FreeMemory::of(map, LOW_MEMORY_END..DIRECT_MAP_BYTES)?;
-    let start = layout::kept_start_address();
-    free.reserve(start, layout::image_end_address().0 - start.0)?;
+    let image = layout::image_start_address();
+    free.reserve(image, layout::image_end_address().0 - image.0)?;
+    if let Some(place) = kept {
+        free.reserve(place, kept::BYTES)?;
+    }
     for module in &boot.modules {
         free.reserve(module.start, module.len)?;
     }

@@ -62,12 +62,9 @@ unsafe extern "sysv64" fn boot_main(magic: u32, info: u32) -> ! {
     };
     let options = ImageOptions::parse(&info.command_line);
     let chosen = options.as_ref().copied().unwrap_or_default();
-    let before = if machine::can_keep_log(&info) {
-        // SAFETY: once, before anything is logged; nobody else uses the memory.
-        unsafe { kept::begin() }
-    } else {
-        Before::Nothing
-    };
+    let place = machine::place_of_kept_log(&info);
+    // SAFETY: once, before anything is logged; the memory is taken out of what is free.
+    let before = place.map_or(Before::Nothing, |place| unsafe { kept::begin(place) });
     console::open(&chosen);
     end::set_how(chosen.end);
     // SAFETY: the page tables are still those of the first moments.
@@ -123,7 +120,7 @@ unsafe extern "sysv64" fn boot_main(magic: u32, info: u32) -> ! {
         ))
     }
 
-    machine::take_memory(&info, &map).unwrap_or_else(|error| refuse(format_args!("{error}")));
+    machine::take_memory(&info, &map, place).unwrap_or_else(|error| refuse(format_args!("{error}")));
     const NO_MEMORY: &str = "too little memory: there is none for Nestling's page tables";
     // SAFETY: once, by the boot processor, on the boot stack.
     let mut tables =

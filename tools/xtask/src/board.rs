@@ -28,6 +28,9 @@ pub(crate) struct Board {
     pub(crate) emulator: Emulator,
     /// How Nestling ends the machine.
     pub(crate) end: End,
+    /// Whether the machine's watchdog resets it when Nestling stands still.
+    #[serde(default)]
+    pub(crate) watchdog: bool,
     /// The emulator's name of the processor; none for a machine that is not emulated.
     pub(crate) cpu_model: Option<String>,
     /// The most RAM it can have, in MiB; none for a machine that has what it has.
@@ -42,6 +45,8 @@ pub(crate) enum Port {
     Com1,
     /// I/O port 0x2F8.
     Com2,
+    /// None: the machine has a screen only.
+    None,
 }
 
 impl Port {
@@ -50,6 +55,7 @@ impl Port {
         match self {
             Port::Com1 => "com1",
             Port::Com2 => "com2",
+            Port::None => "none",
         }
     }
 }

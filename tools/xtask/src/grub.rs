@@ -44,6 +44,7 @@ impl Menu {
             let unit = match board.console {
                 Port::Com1 => 0,
                 Port::Com2 => 1,
+                Port::None => return,
             };
             self.before.push(format!("serial --unit={unit} --speed=115200"));
             self.before.push("terminal_output console serial".to_owned());

@@ -323,11 +323,13 @@ pub(crate) enum Made<'a> {
 
 /// What the image is told of its board.
 pub(crate) fn image_words(board: &Board) -> Vec<String> {
-    vec![
+    let mut words = vec![
         format!("console={}", board.console.name()),
         format!("log={}", board.log.name()),
         format!("end={}", board.end.name()),
-    ]
+    ];
+    words.extend(board.watchdog.then(|| "watchdog=on".to_owned()));
+    words
 }
 
 fn module_name(index: usize) -> String {

@@ -34,6 +34,7 @@ pub(super) fn steps() -> Vec<Step> {
         Step { name: "pxe-edited-tree", run: super::netboot::edited_tree },
         Step { name: "watchdog-and-kept-log", run: super::kept::watchdog_and_log },
         Step { name: "screen", run: super::screen::readable },
+        Step { name: "boot-qemu-kvm", run: super::netboot::kvm },
         Step { name: "caps-reproduced", run: super::caps::reproduced },
         Step { name: "clippy-pure-crates", run: || clippy(&["--all-targets"]) },
         Step { name: "clippy-xtask", run: || clippy(&["--package", "xtask", "--all-targets"]) },

@@ -49,6 +49,8 @@ pub(super) fn refusals() -> Result<()> {
         (&["pxe", QEMU, "--serve", "--interface", "no-such-net"], "there is no network interface \"no-such-net\""),
         (&["run", "--boot", "kernel"], "boots by no --boot kernel"),
         (&["run", "--firmware", "uefi"], "has a BIOS only"),
+        (&["run", "--board", QEMU, "--firmware", "uefi", "--boot", "ipxe"], "UEFI boots by GRUB"),
+        (&["run", "--board", QEMU, "--bare", "--boot", "kernel"], "--bare boots by GRUB"),
     ] {
         let output = Command::new(std::env::current_exe()?).args(arguments).stdin(Stdio::null()).output()?;
         let said = String::from_utf8_lossy(&output.stderr);
@@ -87,6 +89,20 @@ pub(super) fn edited_tree() -> Result<()> {
     }
     medium::remove(&edited);
     Ok(())
+}
+
+/// The demo guest on this host's own processor. Skipped where KVM or its nesting is not there.
+pub(super) fn kvm() -> Result<()> {
+    if let Some(why) = qemu::kvm_is_missing() {
+        say(&format!("    boot-qemu-kvm: skipped, for {why}"));
+        return Ok(());
+    }
+    setup::ensure(&[Need::BootTools, Need::Qemu])?;
+    let mut spec = Spec::new(Board::load("qemu-kvm")?);
+    spec.timeout = Some(PATIENCE);
+    let mut record = Record::default();
+    let outcome = spec.run(&build::all()?, &emulator::run_folder("boot-qemu-kvm")?, &mut record)?;
+    expect(&outcome, &record, 0, "Goodbye.")
 }
 
 /// Machines that boot over a network whose DHCP server knows nothing of Nestling, from `pxe --serve` in another network

@@ -56,7 +56,7 @@ fn read_screen(dir: &Path, firmware: Firmware) -> Result<String> {
     match firmware {
         Firmware::Bios => {
             let path = dir.join("text");
-            monitor(dir, &format!("pmemsave 0xb8000 4000 {}", path.display()))?;
+            monitor(dir, &format!("pmemsave 0xb8000 4000 \"{}\"", path.display()))?;
             let cells = places::read(&path)?;
             Ok(cells
                 .chunks(160)
@@ -65,7 +65,7 @@ fn read_screen(dir: &Path, firmware: Firmware) -> Result<String> {
         }
         Firmware::Uefi => {
             let path = dir.join("picture");
-            monitor(dir, &format!("screendump {}", path.display()))?;
+            monitor(dir, &format!("screendump \"{}\"", path.display()))?;
             text_of(&places::read(&path)?)
         }
     }
@@ -84,7 +84,8 @@ fn monitor(dir: &Path, command: &str) -> Result<()> {
         writeln!(stream, "{request}")?;
         loop {
             let line = lines.next().context("QEMU has gone")??;
-            if line.contains("\"error\"") {
+            // A complaint of the monitor comes as the result.
+            if line.contains("\"error\"") || line.contains("rror:") {
                 bail!("{command}: {line}");
             }
             if line.contains("\"return\"") {
