@@ -194,7 +194,7 @@ fn switch(value: &str) -> Result<bool, &'static str> {
     match value {
         "on" => Ok(true),
         "off" => Ok(false),
-        _ => Err("vmcs-shadowing=on or off"),
+        _ => Err("it the value on or off"),
     }
 }
 

@@ -1,6 +1,7 @@
 //! The table of emulator tests.
 
 mod abuse;
+mod boot;
 mod kvm;
 mod linux;
 mod multiboot;
@@ -157,6 +158,6 @@ pub(super) fn all() -> Result<Vec<Case>> {
     cases.extend(multiboot::all()?);
     cases.extend(abuse::all()?);
     cases.extend(refusals::all()?);
-    cases.extend(super::cases_boot::all()?);
+    cases.extend(boot::all()?);
     Ok(cases)
 }

@@ -2,7 +2,6 @@
 
 mod caps;
 mod cases;
-mod cases_boot;
 mod host;
 mod kept;
 mod machines;

@@ -3,7 +3,7 @@
 //! QEMU without KVM has no VT-x, so there the way ends at the refusal that says so: the image, its command line and the
 //! machine's tables have arrived by then. In Bochs the guest runs.
 
-use super::cases::{Case, Expect, Kernel};
+use super::{Case, Expect, Kernel};
 use crate::board::{self, Boot, Firmware};
 use crate::guest_linux::INIT_EXERCISE;
 use crate::places;
