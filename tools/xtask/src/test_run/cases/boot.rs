@@ -86,7 +86,6 @@ fn machines() -> Result<Vec<Case>> {
 
     let mut linux = Case::new("linux-8-vcpus", board::DEFAULT, Kernel::Linux(INIT_EXERCISE), 1500)?;
     linux.spec.cpus = 8;
-    linux.is_long = true;
     linux.expect.push(Expect::LinuxExercise);
 
     // Above 4 GiB, with the hole for devices below it: what firmware says arrives.
