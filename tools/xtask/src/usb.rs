@@ -10,7 +10,7 @@ use crate::setup::{self, Need};
 use anyhow::{Context, Result, bail};
 use std::fs::File;
 use std::io::{Read, Write};
-use std::os::unix::fs::FileTypeExt;
+use std::os::unix::fs::{FileTypeExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 /// Write the image of a USB stick that boots Nestling on BIOS and UEFI machines.
@@ -19,7 +19,7 @@ use std::path::{Path, PathBuf};
 #[derive(clap::Args)]
 #[command(after_help = "Examples:
   cargo xtask usb pc-serial                           write target/nestling/pc-serial.img
-  sudo -E cargo xtask usb pc-serial --device /dev/sdb also write it to the stick: asks first, and refuses what is no stick
+  cargo xtask usb pc-serial --device /dev/sdb         also write it to the stick: asks first, and refuses what is no stick
   cargo xtask usb pc-serial --guest vmlinuz --guest initrd.img --config my.toml")]
 pub(crate) struct Options {
     #[command(flatten)]
@@ -116,6 +116,12 @@ fn write_device(image: &Path, device: &Path) -> Result<()> {
     if facts.bytes < bytes.len() as u64 {
         bail!("{} has {} bytes, and the image {}: take a larger stick", device.display(), facts.bytes, bytes.len());
     }
+    // With this flag Linux opens no block device that is mounted or otherwise in use (open(2), "O_EXCL").
+    const EXCLUSIVE: i32 = 0o200;
+    let mut file = File::options().write(true).custom_flags(EXCLUSIVE).open(device).with_context(|| {
+        let (image, device) = (image.display(), device.display());
+        format!("this user may not write to {device}; as root it is: dd if={image} of={device} bs=4M conv=fsync")
+    })?;
     say(&format!(
         "{} ({}, {} MB) will be erased. Type its name to go on:",
         device.display(),
@@ -130,10 +136,6 @@ fn write_device(image: &Path, device: &Path) -> Result<()> {
     // Asking took time: it may have been mounted meanwhile.
     Facts::of(device)?.check(device)?;
     let step = Step::start(format!("writing {}", device.display()));
-    let mut file = File::options()
-        .write(true)
-        .open(device)
-        .with_context(|| format!("cannot write to {}: start the command with sudo -E", device.display()))?;
     file.write_all(&bytes)
         .and_then(|()| file.sync_all())
         .with_context(|| format!("{} was not written completely", device.display()))?;

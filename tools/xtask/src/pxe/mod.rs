@@ -17,11 +17,11 @@ use anyhow::Result;
 #[derive(clap::Args)]
 #[command(after_help = "Examples:
   cargo xtask pxe pc-serial                                     write the tree, for a TFTP server that is there
-  sudo -E cargo xtask pxe pc-serial --serve --interface eth0    and answer machines that boot from the network of eth0
+  cargo xtask pxe pc-serial --serve --interface eth0            and answer machines that boot from the network of eth0
   cargo xtask pxe pc-serial --guest vmlinuz --guest initrd.img  with files for nestling.toml to name
 
 The server is Debian's dnsmasq as proxy-DHCP and TFTP server: addresses still come from the network's own DHCP server, which
-needs no change. It uses no other interface and runs until Ctrl-C.
+needs no change. It uses no other interface, runs until Ctrl-C, and takes root's rights, by sudo.
 
 A TFTP and DHCP server of one's own gives: boot/core.0 to BIOS machines, boot/core.efi to UEFI machines, boot.ipxe to iPXE.")]
 pub(crate) struct Options {

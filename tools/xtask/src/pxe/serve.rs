@@ -5,13 +5,15 @@ use crate::console::say;
 use crate::medium::netboot;
 use crate::places;
 use anyhow::{Context, Result, bail};
-use std::io::{BufRead, BufReader};
-use std::path::Path;
+use std::io::{BufRead, BufReader, IsTerminal};
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 /// The network that is served.
 pub(super) struct Network {
     interface: String,
+    /// What gives dnsmasq root's rights, if this user has not got them.
+    sudo: Option<PathBuf>,
     /// Our own address in it.
     pub(super) address: String,
 }
@@ -19,9 +21,7 @@ pub(super) struct Network {
 impl Network {
     /// Finds the interface's address; whatever would make serving fail later is refused here.
     pub(super) fn find(interface: &str) -> Result<Self> {
-        if Tool::new("id").arg("-u").output()?.trim() != "0" {
-            bail!("serving takes root rights, for the ports 67 and 69: start the command with sudo -E");
-        }
+        let sudo = sudo()?;
         // "2: eth0: <BROADCAST,...", and "3: veth0@if4: <...".
         let links = Tool::new("ip").args(["-o", "link", "show"]).output()?;
         let names: Vec<&str> = links.lines().filter_map(|line| line.split(": ").nth(1)?.split('@').next()).collect();
@@ -35,13 +35,26 @@ impl Network {
         let address = address.with_context(|| {
             format!("the interface {interface} has no IPv4 address: connect it to the network of the machines first")
         })?;
-        Ok(Network { interface: interface.to_owned(), address })
+        Ok(Network { interface: interface.to_owned(), sudo, address })
+    }
+}
+
+/// The program that gives root's rights; none when this user is root. It may ask for a password only where somebody can type.
+fn sudo() -> Result<Option<PathBuf>> {
+    if Tool::new("id").arg("-u").output()?.trim() == "0" {
+        return Ok(None);
+    }
+    let sudo = places::program("sudo");
+    let may = |sudo: &PathBuf| std::io::stdin().is_terminal() || Tool::new(sudo).args(["-n", "true"]).output().is_ok();
+    match sudo.filter(may) {
+        Some(sudo) => Ok(Some(sudo)),
+        None => bail!("serving takes root rights, for the ports 67 and 69: be root, or a user whom sudo lets be"),
     }
 }
 
 /// What dnsmasq is told.
 fn arguments(network: &Network, tree: &Path) -> Vec<String> {
-    let Network { interface, address } = network;
+    let Network { interface, address, .. } = network;
     // Client architectures: RFC 4578 2.1; iPXE says who it is by DHCP option 175. On UEFI it cannot load us, GRUB can.
     vec![
         "--keep-in-foreground".to_owned(),
@@ -69,9 +82,9 @@ pub(super) fn serve(network: &Network, tree: &Path) -> Result<()> {
     let dnsmasq = places::program("dnsmasq").context("dnsmasq is not there any more")?;
     let mut child = Command::new("setpriv")
         .args(["--pdeathsig", "TERM"])
+        .args(&network.sudo)
         .arg(dnsmasq)
         .args(arguments(network, tree))
-        .stdin(Stdio::null())
         .stderr(Stdio::piped())
         .spawn()
         .context("cannot start dnsmasq")?;
