@@ -7,7 +7,11 @@
 
 use core::arch::global_asm;
 
-use crate::layout::DIRECT_MAP;
+use arch::HostPhys;
+
+use crate::frames::PAGE_1G;
+use crate::layout::{DIRECT_MAP, DIRECT_MAP_BYTES};
+use crate::{cpuid, physmem};
 
 /// Level-4 entry of the direct map.
 const DIRECT_MAP_ENTRY: u64 = DIRECT_MAP >> 39 & 0x1ff;
@@ -186,3 +190,28 @@ boot_level2: .skip 4 * 4096
 pub const MULTIBOOT1_MAGIC: u32 = 0x2bad_b002;
 /// What a multiboot2 loader leaves in EAX.
 pub const MULTIBOOT2_MAGIC: u32 = 0x36d7_6289;
+
+unsafe extern "C" {
+    /// The level-3 table of the first moments, which both mappings share.
+    static boot_level3: u8;
+}
+
+/// Shows the gigabyte around `at` in the direct map of the first moments too, which shows the first four from the start: a
+/// screen's memory may lie above. Returns whether the processor can, by a page of 1 GiB.
+///
+/// # Safety
+/// The page tables are those of the first moments, and only what the caller says lies there is reached by it.
+#[must_use]
+pub unsafe fn show_gigabyte(at: HostPhys) -> bool {
+    /// Present, writable, past all caches, a large page.
+    const DEVICE_PAGE: u64 = 1 << 0 | 1 << 1 | 1 << 3 | 1 << 4 | 1 << 7;
+    if at.0 >= DIRECT_MAP_BYTES || !cpuid::has_1g_pages() {
+        return false;
+    }
+    let table = HostPhys((&raw const boot_level3).addr() as u64);
+    let entry = physmem::pointer::<u64>(table.add((at.0 >> 30) * 8));
+    // SAFETY: the entry lies in the table, whose other users are processors that walk it; an entry that was not present is in
+    // no TLB.
+    unsafe { entry.write_volatile(at.0 & !(PAGE_1G - 1) | DEVICE_PAGE) };
+    true
+}

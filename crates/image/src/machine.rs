@@ -8,7 +8,7 @@ use boot::memory::LOW_MEMORY_END;
 use boot::{BootError, BootInfo, FreeMemory, MemoryKind, MemoryMap, PhysMemory};
 use config::SelfTest;
 use hw::framebuffer::{self, Framebuffer};
-use hw::frames::{FRAMES, Frames};
+use hw::frames::{FRAMES, Frames, PAGE_1G};
 use hw::layout::{self, DIRECT_MAP, DIRECT_MAP_BYTES, MAX_PROCESSORS};
 use hw::paging::{OutOfFrames, PageTables, REACHABLE_AT_BOOT, Use};
 use hw::physmem::{self, AtBoot};
@@ -231,11 +231,14 @@ pub(crate) unsafe fn open_screen(boot: &BootInfo, has_bios: bool, memory: &AtBoo
     let mut in_text_mode = || has_bios && memory.read(MODE, &mut mode).is_ok() && mode == [3];
     let screen = boot.framebuffer.or_else(|| in_text_mode().then_some(framebuffer::TEXT_MODE))?;
     let (start, bytes) = framebuffer::pages(&screen);
-    if start.0.checked_add(bytes)? > REACHABLE_AT_BOOT {
-        defmt::warn!("the screen's memory lies above 4 GiB, where it is not used");
+    let last = start.0.checked_add(bytes)? - 1;
+    let is_above = last >= REACHABLE_AT_BOOT;
+    // SAFETY: the page tables are those of the first moments, and the screen's memory lies there.
+    if is_above && (start.0 / PAGE_1G != last / PAGE_1G || !unsafe { hw::boot::show_gigabyte(start) }) {
+        defmt::warn!("the screen's memory at {=u64:#x} is out of reach", start.0);
         return None;
     }
-    // SAFETY: the boot loader or the BIOS has set it up, the page tables show the first 4 GiB, and L0's own will show it.
+    // SAFETY: the boot loader or the BIOS has set it up, the page tables show it, and L0's own will.
     crate::screen::open(unsafe { Framebuffer::new(&screen) }?);
     Some((start, bytes))
 }
