@@ -34,10 +34,13 @@ pub(super) fn all() -> Result<Vec<Case>> {
     }
     cases.extend(refusals()?);
     cases.extend(machines()?);
-    for (boot, name) in [(Boot::GrubUsb, "usb"), (Boot::GrubPxe, "pxe"), (Boot::Ipxe, "ipxe")] {
+    for (boot, name) in [(Boot::GrubIso, "iso"), (Boot::GrubUsb, "usb"), (Boot::GrubPxe, "pxe"), (Boot::Ipxe, "ipxe")] {
         let mut case = Case::new(&format!("boot-bochs-{name}"), board::DEFAULT, Kernel::Demo, PATIENCE)?;
         case.spec.board.boot = boot;
-        case.expect.push(Expect::Console("Goodbye.".to_owned()));
+        // The demo with a guest of its own.
+        for text in ["Our guest has ended.", "Goodbye."] {
+            case.expect.push(Expect::Console(text.to_owned()));
+        }
         cases.push(case);
     }
     Ok(cases)
