@@ -141,15 +141,22 @@ impl Lines {
 /// Sends what the ports take now. Returns at once when another processor is at it.
 pub(crate) fn pump() {
     if let Some(mut lines) = LINES.try_lock() {
-        // A character takes 87 microseconds at 115200 bit/s, and a 16550 takes 16 at once.
-        let now = tsc::now();
-        let mut deadline = now.saturating_add(tsc::frequency() / 1000);
-        if lines.send() {
-            deadline = lines.watchdog.map_or(u64::MAX, |_| now.saturating_add(tsc::frequency()));
-        }
-        if let Some(watchdog) = lines.watchdog.filter(|_| percpu::number() == 0) {
+        let is_boot_processor = percpu::number() == 0;
+        if let Some(watchdog) = lines.watchdog.filter(|_| is_boot_processor) {
             watchdog.reload();
         }
+        let now = tsc::now();
+        let deadline = if !lines.send() {
+            // A character takes 87 microseconds at 115200 bit/s, and a 16550 takes 16 at once.
+            now.saturating_add(tsc::frequency() / 1000)
+        } else if lines.watchdog.is_none() {
+            u64::MAX
+        } else if is_boot_processor {
+            now.saturating_add(tsc::frequency())
+        } else {
+            // It is the boot processor that has to come by: another one leaves it its deadline.
+            DEADLINE.load(Ordering::Relaxed)
+        };
         DEADLINE.store(deadline, Ordering::Relaxed);
     }
     report_lost();
