@@ -123,8 +123,22 @@ truncated:
     jmp say
 no_long_mode:
     mov esi, offset no_long_mode_text
-    // The text goes to both usual serial ports at whatever rate they have: without 64-bit mode there is no driver.
+    // The text goes to both usual serial ports, set to 115200 bit/s, 8 data bits, no parity: there is no driver yet.
 say:
+    .irp port, 0x3f8, 0x2f8
+    mov edx, \port + 3                 // line control: the divisor's registers
+    mov al, 0x80
+    out dx, al
+    mov edx, \port
+    mov al, 1
+    out dx, al
+    mov edx, \port + 1
+    mov al, 0
+    out dx, al
+    mov edx, \port + 3
+    mov al, 3
+    out dx, al
+    .endr
 3:  lodsb
     cmp al, 0xff
     je 5f

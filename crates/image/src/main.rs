@@ -86,6 +86,8 @@ unsafe extern "sysv64" fn boot_main(magic: u32, info: u32) -> ! {
     say_before(before);
     defmt::info!("{=str}", brand);
     defmt::info!("TSC {=u64} Hz, {=str}", tsc_hz, source.name());
+    let usable = acpi.cpus.iter().filter(|cpu| cpu.usable).count();
+    defmt::info!("the firmware lists {=usize} processors", usable);
     if apic::firmware_chose_x2apic() {
         defmt::info!("the firmware has switched x2APIC on");
     }
