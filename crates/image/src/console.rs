@@ -210,15 +210,33 @@ fn put_as_message(byte: u8) {
 }
 
 /// Bytes of a line of plain text.
-const LINE: usize = 300;
+const LINE: usize = 512;
 
-/// Writes text to the console as it is, after what L1 wrote.
-pub(crate) fn text(text: &str) {
-    if SHARED.load(Ordering::Relaxed) {
-        text.split_terminator('\n').for_each(|line| plain(format_args!("{line}")));
-        return;
+/// Writes text to the console, line by line.
+pub(crate) struct Text(String<LINE>);
+
+impl Text {
+    pub(crate) const fn new() -> Self {
+        Self(String::new())
     }
-    text.bytes().for_each(put);
+}
+
+impl fmt::Write for Text {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        for character in text.chars() {
+            if character != '\n' {
+                self.0.push(character).map_err(|_| fmt::Error)?;
+                continue;
+            }
+            if SHARED.load(Ordering::Relaxed) {
+                plain(format_args!("{}", self.0));
+            } else {
+                self.0.bytes().chain(*b"\n").for_each(put);
+            }
+            self.0.clear();
+        }
+        Ok(())
+    }
 }
 
 /// Sends everything and waits until it has left the machine; gives up on a line that stands still for a second.

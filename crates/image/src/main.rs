@@ -164,14 +164,8 @@ fn say_before(before: Before) {
 
 /// Writes what the processor offers to the console, and ends the run.
 fn report_caps(brand: &str, acpi: &AcpiMachine) -> ! {
-    struct Console;
-    impl core::fmt::Write for Console {
-        fn write_str(&mut self, text: &str) -> core::fmt::Result {
-            console::text(text);
-            Ok(())
-        }
+    if caps::write(&mut console::Text::new(), brand, acpi).is_err() {
+        refuse(format_args!("a line of the report is too long: this machine has more processors than it has room for"))
     }
-    // The console takes any text.
-    let _ = caps::write(&mut Console, brand, acpi);
     end::end(0, format_args!("what this processor offers is on the console"))
 }

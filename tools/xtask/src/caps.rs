@@ -94,9 +94,11 @@ pub(crate) fn boot(spec: &Spec, built: &Built, dir: &std::path::Path) -> Result<
     report(&String::from_utf8_lossy(&console.0)).context("Nestling's report is not whole")
 }
 
-/// The report within a serial log, in which lines may end with carriage returns and other things may stand.
-fn report(log: &str) -> Option<String> {
-    let mut lines = log.lines().map(str::trim_end).skip_while(|line| !line.starts_with(FIRST));
+/// The report within a serial log, in which lines may end with carriage returns and other things may stand. On a line that
+/// console and log share, zeros part plain text from what is not.
+pub(crate) fn report(log: &str) -> Option<String> {
+    let lines = log.lines().filter(|line| !line.contains('\0')).map(str::trim_end);
+    let mut lines = lines.skip_while(|line| !line.starts_with(FIRST));
     let mut report = String::new();
     loop {
         let line = lines.next()?;
@@ -131,6 +133,8 @@ mod tests {
         let log = "noise\r\n# Written by `cargo xtask caps`; x\r\n\r\n[msr]\r\n0x3a = \"0x5\"\r\n[acpi]\r\napic-ids = [0x0]\r\nend";
         let expected = "# Written by `cargo xtask caps`; x\n\n[msr]\n0x3a = \"0x5\"\n[acpi]\napic-ids = [0x0]\n";
         assert_eq!(report(log).as_deref(), Some(expected));
+        let shared = log.replace("\r\n", "\r\n\0\0\r\n");
+        assert_eq!(report(&shared).as_deref(), Some(expected));
         assert_eq!(report(&log[..60]), None);
         assert_eq!(report(&log.replace("[msr]", "lost")), None);
     }

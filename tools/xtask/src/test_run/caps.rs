@@ -1,9 +1,11 @@
 //! What `caps` wrote beside each board of Bochs is what it writes today.
 
+use super::machines::Record;
 use crate::board::{self, Board, Emulator};
 use crate::build;
 use crate::caps;
 use crate::emulator;
+use crate::places;
 use crate::setup::{self, Need};
 use anyhow::{Context, Result, ensure};
 
@@ -23,5 +25,19 @@ pub(super) fn reproduced() -> Result<()> {
         let difference = written.lines().zip(reported.lines()).find(|(old, new)| old != new);
         ensure!(written == reported, "{name}: the report differs from {}: {difference:?}", path.display());
     }
+    // As a real machine with one serial port sends it, between frames of the log.
+    let mut spec = caps::spec(Board::load(board::DEFAULT)?)?;
+    let path = caps::path(&spec.board);
+    spec.image_words.push("console=com2");
+    let dir = emulator::run_folder("caps-one-port")?;
+    let outcome = spec.run(&built, &dir, &mut Record::default())?;
+    let line = places::read(&dir.join("com2"))?;
+    let reported = caps::report(&String::from_utf8_lossy(&line));
+    ensure!(
+        outcome.status == 0 && reported == std::fs::read_to_string(path).ok(),
+        "over one port: status {}: {}",
+        outcome.status,
+        outcome.reason
+    );
     Ok(())
 }

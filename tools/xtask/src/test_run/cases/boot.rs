@@ -99,6 +99,13 @@ fn machines() -> Result<Vec<Case>> {
     large.expect.push(Expect::Log("8 processors are in VMX root operation".to_owned()));
     large.expect.push(Expect::Console("8 processors".to_owned()));
 
+    // Console and log on one port, as on a PC: L1's lines are messages among Nestling's.
+    let mut one_port = Case::new("machine-one-serial-port", board::DEFAULT, Kernel::Demo, PATIENCE)?;
+    one_port.spec.image_words = vec!["console=com2"];
+    for text in ["L1: Hello. This is a guest", "L1: Switching the machine off", "1 processors are in VMX root"] {
+        one_port.expect.push(Expect::Log(text.to_owned()));
+    }
+
     let mut linux = Case::new("linux-8-vcpus", board::DEFAULT, Kernel::Linux(INIT_EXERCISE), 1500)?;
     linux.spec.cpus = 8;
     linux.expect.push(Expect::LinuxExercise);
@@ -110,5 +117,5 @@ fn machines() -> Result<Vec<Case>> {
     let expected = places::workspace().join("crates/guests/src/bin/smp.2.expected");
     x2apic.expect.push(Expect::ConsoleIs(expected));
     x2apic.expect.push(Expect::Log("the firmware has switched x2APIC on".to_owned()));
-    Ok(vec![large, linux, x2apic])
+    Ok(vec![large, one_port, linux, x2apic])
 }
