@@ -5,6 +5,7 @@ use crate::board::Board;
 use crate::build::Built;
 use crate::caps;
 use crate::grub::{GUESTS, Menu};
+use crate::image;
 use crate::places;
 use crate::spec::{IMAGE, image_words};
 use anyhow::{Context, Result, bail};
@@ -95,7 +96,7 @@ impl Files {
         let words = image_words(&self.board);
         let report = self.caps.then_some(caps::WORD);
         let words: Vec<&str> = words.iter().map(String::as_str).chain(report).collect();
-        menu.load("multiboot2", IMAGE, places::read(&built.image()?)?, &words);
+        menu.load("multiboot2", IMAGE, image::loadable(places::read(&built.image()?)?)?, &words);
         menu.load("module2", CONFIG_MODULE, self.config.into_bytes(), &[CONFIG_MODULE]);
         for name in OWN_GUESTS {
             // As built now: an older one of the same name is of an earlier time.

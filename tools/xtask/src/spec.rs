@@ -6,6 +6,7 @@ use crate::build::Built;
 use crate::defmt_log::Decoder;
 use crate::emulator::{Listener, Outcome, Session};
 use crate::grub::{GUESTS, Menu};
+use crate::image;
 use crate::kernel_file::{self, Kind};
 use crate::medium;
 use crate::places;
@@ -258,7 +259,7 @@ impl Spec {
             words.iter().map(String::as_str).chain([pcpus.as_str()]).chain(self.image_words.iter().copied()).collect();
         let mut menu =
             Menu { before: self.grub_commands.iter().map(|&line| line.to_owned()).collect(), ..Menu::default() };
-        let mut image = places::read(&built.image()?)?;
+        let mut image = image::loadable(places::read(&built.image()?)?)?;
         image.truncate(self.image_bytes.unwrap_or(usize::MAX));
         menu.load("multiboot2", IMAGE, image, &words);
         let mut text = String::new();

@@ -56,9 +56,9 @@ pub(super) fn all() -> Result<Vec<Case>> {
 /// What arrives broken: the loader or the image says so, and nothing half done runs.
 fn refusals() -> Result<Vec<Case>> {
     let mut cases = Vec::new();
-    for (boot, name) in [(Boot::Ipxe, "ipxe"), (Boot::GrubPxe, "grub")] {
-        let mut case =
-            Case::new(&format!("refusal-truncated-image-{name}"), "qemu-q35", Kernel::Demo, 15)?.refused("truncated");
+    for (boot, name, seconds) in [(Boot::Ipxe, "ipxe", PATIENCE), (Boot::GrubPxe, "grub", 15)] {
+        let mut case = Case::new(&format!("refusal-truncated-image-{name}"), "qemu-q35", Kernel::Demo, seconds)?
+            .refused("truncated");
         case.spec.board.boot = boot;
         case.spec.image_bytes = Some(300_000);
         if boot == Boot::GrubPxe {
