@@ -106,6 +106,11 @@ fn machines() -> Result<Vec<Case>> {
         one_port.expect.push(Expect::Log(text.to_owned()));
     }
 
+    // Without a port L1's console goes to the screen; that must not hold L1 up.
+    let mut on_screen = Case::new("machine-console-on-screen", board::DEFAULT, Kernel::Demo, PATIENCE)?;
+    on_screen.spec.image_words = vec!["console=none"];
+    on_screen.expect.push(Expect::Sentence("L1 turned its machine off".to_owned()));
+
     let mut linux = Case::new("linux-8-vcpus", board::DEFAULT, Kernel::Linux(INIT_EXERCISE), 1500)?;
     linux.spec.cpus = 8;
     linux.expect.push(Expect::LinuxExercise);
@@ -117,5 +122,5 @@ fn machines() -> Result<Vec<Case>> {
     let expected = places::workspace().join("crates/guests/src/bin/smp.2.expected");
     x2apic.expect.push(Expect::ConsoleIs(expected));
     x2apic.expect.push(Expect::Log("the firmware has switched x2APIC on".to_owned()));
-    Ok(vec![large, one_port, linux, x2apic])
+    Ok(vec![large, one_port, on_screen, linux, x2apic])
 }
