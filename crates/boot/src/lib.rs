@@ -19,7 +19,7 @@ pub mod phys_memory;
 #[cfg(test)]
 mod test_memory;
 
-pub use info::{BootError, BootInfo, Framebuffer, Module};
+pub use info::{BootError, BootInfo, Framebuffer, FramebufferKind, Module};
 pub use memory::{FreeMemory, MemoryKind, MemoryMap, MemoryRange};
 pub use multiboot1::MAGIC as MULTIBOOT1_MAGIC;
 pub use multiboot2::MAGIC as MULTIBOOT2_MAGIC;

@@ -8,13 +8,18 @@ use heapless::String;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub struct ImageOptions {
-    /// `console=com1..com4|none`: the port that gets what the guest writes to its COM1.
+    /// `console=com1..com4|none`: the port that gets what the guest writes to its COM1. Without one, or where the machine
+    /// does not have it, the screen gets that.
     pub console: Option<SerialPort>,
     /// `log=com1..com4|none`: the port that gets the image's log.
     pub log: Option<SerialPort>,
     /// `end=bochs|acpi|reset|halt`: what the image does with the machine when the run has ended.
     pub end: End,
-    /// `selftest=entry|panic`: fail in this way, to show what the log then says.
+    /// `watchdog=on|off`: the machine's watchdog resets it when L0 stands still.
+    pub watchdog: bool,
+    /// `report=caps`: say what the processor offers, as a board's `vmx-caps.toml`, instead of running a guest.
+    pub report_caps: bool,
+    /// `selftest=entry|panic|hang`: fail in this way, to show what the log then says.
     pub self_test: Option<SelfTest>,
     /// `pcpus=N`: use at most so many processors of the machine; at least 1.
     pub pcpus: Option<u32>,
@@ -28,6 +33,8 @@ impl Default for ImageOptions {
             console: Some(SerialPort::Com1),
             log: Some(SerialPort::Com2),
             end: End::Acpi,
+            watchdog: false,
+            report_caps: false,
             self_test: None,
             pcpus: None,
             vmcs_shadowing: true,
@@ -84,6 +91,8 @@ pub enum SelfTest {
     Entry,
     /// L0 panics while a guest's VMCS is current.
     Panic,
+    /// L0 stands still during bring-up, unless memory has the log of a run before: so a reset comes out of it.
+    Hang,
 }
 
 /// What the image does with the machine at the end.
@@ -134,10 +143,15 @@ impl ImageOptions {
                 Some(("console", value)) => port(value).map(|port| options.console = port),
                 Some(("log", value)) => port(value).map(|port| options.log = port),
                 Some(("end", value)) => end(value).map(|end| options.end = end),
+                Some(("watchdog", value)) => switch(value).map(|on| options.watchdog = on),
+                Some(("report", "caps")) => {
+                    options.report_caps = true;
+                    Ok(())
+                }
                 Some(("selftest", value)) => self_test(value).map(|test| options.self_test = Some(test)),
                 Some(("pcpus", value)) => pcpus(value).map(|count| options.pcpus = Some(count)),
                 Some(("vmcs-shadowing", value)) => switch(value).map(|on| options.vmcs_shadowing = on),
-                _ => Err("console=, log=, end=, pcpus=, vmcs-shadowing= or selftest="),
+                _ => Err("console=, log=, end=, pcpus=, vmcs-shadowing=, watchdog=, report=caps or selftest="),
             };
             result.map_err(|expected| OptionsError { word: cut(word), expected })?;
         }
@@ -167,7 +181,8 @@ fn self_test(value: &str) -> Result<SelfTest, &'static str> {
     match value {
         "entry" => Ok(SelfTest::Entry),
         "panic" => Ok(SelfTest::Panic),
-        _ => Err("selftest=entry or panic"),
+        "hang" => Ok(SelfTest::Hang),
+        _ => Err("selftest=entry, panic or hang"),
     }
 }
 
@@ -179,7 +194,7 @@ fn switch(value: &str) -> Result<bool, &'static str> {
     match value {
         "on" => Ok(true),
         "off" => Ok(false),
-        _ => Err("vmcs-shadowing=on or off"),
+        _ => Err("it the value on or off"),
     }
 }
 
@@ -204,13 +219,16 @@ mod tests {
     #[test]
     fn options() {
         let parsed = ImageOptions::parse(
-            "out/nestling.elf console=none log=com1 end=halt selftest=entry pcpus=3 vmcs-shadowing=off end=bochs",
+            "out/nestling.elf console=none log=com1 end=halt selftest=entry pcpus=3 vmcs-shadowing=off end=bochs \
+             watchdog=on report=caps",
         )
         .unwrap();
         let expected = ImageOptions {
             console: None,
             log: Some(SerialPort::Com1),
             end: End::Bochs,
+            watchdog: true,
+            report_caps: true,
             self_test: Some(SelfTest::Entry),
             pcpus: Some(3),
             vmcs_shadowing: false,
@@ -229,6 +247,8 @@ mod tests {
             ("pcpus=-1", "pcpus=-1"),
             ("verbose=1", "verbose=1"),
             ("vmcs-shadowing=1", "vmcs-shadowing=1"),
+            ("watchdog=1", "watchdog=1"),
+            ("report=all", "report=all"),
             ("selftest=all", "selftest=all"),
             ("image quiet", "quiet"),
         ] {

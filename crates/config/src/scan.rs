@@ -55,6 +55,13 @@ impl<'t> Scanner<'t> {
         }
     }
 
+    /// Takes as many bytes, which end with a character. Checked, so that no text of the user's reaches a panic.
+    fn take_bytes(&mut self, len: usize) -> &'t str {
+        let (taken, rest) = self.rest.split_at_checked(len).unwrap_or((self.rest, ""));
+        self.rest = rest;
+        taken
+    }
+
     /// Takes `token`, or else says that `what` is expected.
     pub(crate) fn expect(&mut self, token: &str, what: &'static str) -> Result<(), ConfigError> {
         if self.take(token) { Ok(()) } else { Err(self.error(ErrorKind::Expected(what))) }
@@ -71,11 +78,10 @@ impl<'t> Scanner<'t> {
         if self.rest.starts_with('#') {
             let end = self.rest.find('\n').unwrap_or(self.rest.len());
             // "Control characters other than tab ... are not permitted in comments."
-            let comment = self.rest[..end].trim_end_matches('\r');
+            let comment = self.take_bytes(end).trim_end_matches('\r');
             if comment.chars().any(|character| character.is_ascii_control() && character != '\t') {
                 return Err(self.error(ErrorKind::Expected("a comment without control characters")));
             }
-            self.rest = &self.rest[end..];
         }
         if self.take("\n") || self.take("\r\n") {
             self.line += 1;
@@ -102,9 +108,7 @@ impl<'t> Scanner<'t> {
         if len == 0 {
             return Err(self.error(ErrorKind::Expected("a key")));
         }
-        let (key, rest) = self.rest.split_at(len);
-        self.rest = rest;
-        Ok(key)
+        Ok(self.take_bytes(len))
     }
 
     /// `true` or `false`.
@@ -117,13 +121,16 @@ impl<'t> Scanner<'t> {
     pub(crate) fn integer(&mut self, min: u32, max: u32) -> Result<u32, ConfigError> {
         const WHAT: ErrorKind = ErrorKind::Expected("a whole decimal number");
         let len = self.rest.find(|character: char| !matches!(character, '0'..='9' | '_')).unwrap_or(self.rest.len());
-        let (digits, rest) = self.rest.split_at(len);
+        let digits = self.take_bytes(len);
         let leading_zero = digits.len() > 1 && digits.starts_with('0');
         if leading_zero || digits.split('_').any(str::is_empty) {
             return Err(self.error(WHAT));
         }
         // A fraction, exponent or prefix belongs to a number of another kind.
-        if rest.starts_with(|character: char| character.is_alphanumeric() || matches!(character, '.' | '+' | '-')) {
+        if self
+            .rest
+            .starts_with(|character: char| character.is_ascii_alphanumeric() || matches!(character, '.' | '+' | '-'))
+        {
             return Err(self.error(WHAT));
         }
         let value = digits
@@ -131,10 +138,7 @@ impl<'t> Scanner<'t> {
             .filter(|digit| *digit != b'_')
             .try_fold(0u32, |value, digit| value.checked_mul(10)?.checked_add(u32::from(digit - b'0')));
         match value {
-            Some(value) if (min..=max).contains(&value) => {
-                self.rest = rest;
-                Ok(value)
-            }
+            Some(value) if (min..=max).contains(&value) => Ok(value),
             _ => Err(self.error(ErrorKind::OutOfRange { min, max })),
         }
     }
@@ -151,7 +155,7 @@ impl<'t> Scanner<'t> {
                 '\n' | '\r' => return Err(self.error(ErrorKind::Expected("the string's closing quote"))),
                 '\\' => self.escape()?,
                 _ => {
-                    self.rest = &self.rest[character.len_utf8()..];
+                    self.take_bytes(character.len_utf8());
                     match character {
                         '"' => return Ok(string),
                         '\0'..='\u{8}' | '\u{b}'..='\u{1f}' | '\u{7f}' => {

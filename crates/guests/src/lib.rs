@@ -21,7 +21,6 @@
 //! | `l2_entry`, `l2_state`, `l2_modes` | entries that fail; what entries and exits load and save; an L2 in every mode |
 //! | `l2_exits`, `l2_msrs`, `l2_events`, `l2_timer` | what exits, and what the exit says |
 //! | `l2_ept`, `l2_paging`, `l2_shadowing`, `l2_smp` | EPT, page tables, VMCS shadowing, two processors |
-//! | `caps` | the text of a board's `vmx-caps.toml`; on the bare machine only |
 //! | `oracle` | random VM entries (`seed=S count=N first=I`), a line for each; judged by `cargo xtask oracle --random` |
 //!
 //! Beside `NAME` lies `NAME.expected`: the log of the bare machine with one processor and no arguments, `NAME.2.expected`

@@ -116,6 +116,13 @@ pub fn disarm() {
     }
 }
 
+/// Whether this processor's local APIC is in x2APIC mode before [`init`]: firmware that remaps interrupts leaves it so.
+#[must_use]
+pub fn firmware_chose_x2apic() -> bool {
+    const EXTD: u64 = 1 << 10;
+    msr::try_read(Msr::APIC_BASE).is_ok_and(|base| base & EXTD != 0)
+}
+
 /// Whether the local APICs are in x2APIC mode.
 #[must_use]
 pub fn is_x2apic() -> bool {

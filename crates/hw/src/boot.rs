@@ -7,10 +7,17 @@
 
 use core::arch::global_asm;
 
-use crate::layout::DIRECT_MAP;
+use arch::HostPhys;
+
+use crate::frames::PAGE_1G;
+use crate::layout::{DIRECT_MAP, DIRECT_MAP_BYTES};
+use crate::{cpuid, physmem};
 
 /// Level-4 entry of the direct map.
 const DIRECT_MAP_ENTRY: u64 = DIRECT_MAP >> 39 & 0x1ff;
+
+/// What the linker script puts last into the image.
+const LAST_WORD: u32 = 0x474e_4c54;
 
 global_asm!(
     r#"
@@ -50,6 +57,8 @@ multiboot1_header:
 boot_entry:
     cli
     cld
+    cmp dword ptr [load_end - 4], {last_word}
+    jne truncated
     mov esi, eax                        // the loader's magic; EBX keeps the address of its information
     // Not every loader of the address fields clears what is not in the file.
     mov edi, offset bss_start
@@ -108,12 +117,31 @@ boot_entry:
     .long boot_entry64
     .short 0x08
 
-    // The text goes to both usual serial ports at whatever rate they have: without 64-bit mode there is no driver.
+    // A loader that takes the image by its address fields may start one whose end has not arrived.
+truncated:
+    mov esi, offset truncated_text
+    jmp say
 no_long_mode:
     mov esi, offset no_long_mode_text
+    // The text goes to both usual serial ports, set to 115200 bit/s, 8 data bits, no parity: there is no driver yet.
+say:
+    .irp port, 0x3f8, 0x2f8
+    mov edx, \port + 3                 // line control: the divisor's registers
+    mov al, 0x80
+    out dx, al
+    mov edx, \port
+    mov al, 1
+    out dx, al
+    mov edx, \port + 1
+    mov al, 0
+    out dx, al
+    mov edx, \port + 3
+    mov al, 3
+    out dx, al
+    .endr
 3:  lodsb
-    test al, al
-    jz 5f
+    cmp al, 0xff
+    je 5f
     mov ah, al
     mov ecx, 1000000                    // a port that is not there must not hang the message to the other
     mov edx, 0x3fd
@@ -146,9 +174,13 @@ boot_entry64:
     call boot_main
     ud2
 
-    .section .rodata.boot, "a"
+    // Here, near the start: they must be there when the end of the image is not. Zeros part them from what others said.
 no_long_mode_text:
-    .asciz "\r\nNestling needs a 64-bit processor with VT-x: this one has no 64-bit mode.\r\n"
+    .ascii "\0\r\nend of run: status 125: Nestling needs a 64-bit processor with VT-x: this one has no 64-bit mode\r\n\0\xff"
+truncated_text:
+    .ascii "\0\r\nend of run: status 125: the image is truncated: the boot loader brought only a part of it\r\n\0\xff"
+
+    .section .rodata.boot, "a"
     .balign 8
     .global boot_gdt
 boot_gdt:
@@ -165,9 +197,35 @@ boot_level3: .skip 4096
 boot_level2: .skip 4 * 4096
 "#,
     direct_map_entry = const DIRECT_MAP_ENTRY,
+    last_word = const LAST_WORD,
 );
 
 /// What a multiboot1 loader leaves in EAX.
 pub const MULTIBOOT1_MAGIC: u32 = 0x2bad_b002;
 /// What a multiboot2 loader leaves in EAX.
 pub const MULTIBOOT2_MAGIC: u32 = 0x36d7_6289;
+
+unsafe extern "C" {
+    /// The level-3 table of the first moments, which both mappings share.
+    static boot_level3: u8;
+}
+
+/// Shows the gigabyte around `at` in the direct map of the first moments too, which shows the first four from the start: a
+/// screen's memory may lie above. Returns whether the processor can, by a page of 1 GiB.
+///
+/// # Safety
+/// The page tables are those of the first moments, and only what the caller says lies there is reached by it.
+#[must_use]
+pub unsafe fn show_gigabyte(at: HostPhys) -> bool {
+    /// Present, writable, past all caches, a large page.
+    const DEVICE_PAGE: u64 = 1 << 0 | 1 << 1 | 1 << 3 | 1 << 4 | 1 << 7;
+    if at.0 >= DIRECT_MAP_BYTES || !cpuid::has_1g_pages() {
+        return false;
+    }
+    let table = HostPhys((&raw const boot_level3).addr() as u64);
+    let entry = physmem::pointer::<u64>(table.add((at.0 >> 30) * 8));
+    // SAFETY: the entry lies in the table, whose other users are processors that walk it; an entry that was not present is in
+    // no TLB.
+    unsafe { entry.write_volatile(at.0 & !(PAGE_1G - 1) | DEVICE_PAGE) };
+    true
+}

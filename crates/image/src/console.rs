@@ -1,5 +1,7 @@
 //! The two serial lines: L1's console, and the log.
 //!
+//! The screen shows Nestling's own sentences, and L1's console where no port takes it; memory keeps the log for the next run.
+//!
 //! Nobody waits for a line but at the end. [`pump`] sends what the ports take at the moment; it is called while a processor
 //! idles and on slow paths, by any processor, and only one at a time does the work. Where a machine has one port for
 //! both, L1's bytes travel in log messages.
@@ -12,9 +14,10 @@ use heapless::{Deque, String};
 use hw::layout::MAX_PROCESSORS;
 use hw::lock::Lock;
 use hw::uart::Uart;
+use hw::watchdog::Watchdog;
 use hw::{delay, percpu, tsc};
 
-use crate::log;
+use crate::{kept, log, screen};
 
 /// What L1 wrote and the console has not sent yet.
 static L1: Lock<L1Bytes> = Lock::new(L1Bytes { queue: Deque::new(), line: String::new() });
@@ -25,7 +28,7 @@ struct L1Bytes {
     line: String<80>,
 }
 
-static LINES: Lock<Lines> = Lock::new(Lines { console: None, log: None, ring: 0, within_frame: false });
+static LINES: Lock<Lines> = Lock::new(Lines { console: None, log: None, ring: 0, within_frame: false, watchdog: None });
 
 /// L1's bytes travel in log messages.
 static SHARED: AtomicBool = AtomicBool::new(false);
@@ -53,6 +56,8 @@ struct Lines {
     ring: usize,
     /// The last byte sent was not the end of a message: the next one comes from the same ring.
     within_frame: bool,
+    /// Reloaded by the boot processor whenever it passes here: it runs the devices, so nothing goes on without it.
+    watchdog: Option<Watchdog>,
 }
 
 /// Opens the ports that `options` names.
@@ -66,6 +71,19 @@ pub(crate) fn open(options: &ImageOptions) {
     lines.console = if shared { None } else { options.console.and_then(open) };
 }
 
+/// From now on the machine is reset when the boot processor stands still.
+pub(crate) fn watch(watchdog: Watchdog) {
+    LINES.lock().watchdog = Some(watchdog);
+    DEADLINE.store(0, Ordering::Relaxed);
+}
+
+/// Ends that: the machine is to stay as it is.
+pub(crate) fn unwatch() {
+    if let Some(watchdog) = LINES.try_lock().and_then(|mut lines| lines.watchdog.take()) {
+        watchdog.stop();
+    }
+}
+
 impl Lines {
     /// The next byte of the log.
     fn next(&mut self) -> Option<u8> {
@@ -75,6 +93,7 @@ impl Lines {
         }
         let byte = log::ring(self.ring)?.pop()?;
         self.within_frame = byte != 0;
+        kept::keep_frame(byte);
         Some(byte)
     }
 
@@ -83,7 +102,12 @@ impl Lines {
         let mut done = true;
         match &mut self.console {
             None if SHARED.load(Ordering::Relaxed) => {}
-            None => L1.lock().queue.clear(),
+            None => {
+                let mut l1 = L1.lock();
+                while let Some(byte) = l1.queue.pop_front() {
+                    screen::show(&[byte]);
+                }
+            }
             Some(console) => {
                 let mut l1 = L1.lock();
                 while !l1.queue.is_empty() {
@@ -103,7 +127,9 @@ impl Lines {
                     !self.within_frame && !(0..MAX_PROCESSORS).any(|n| log::ring(n).is_some_and(log::Ring::has_bytes));
                 return done && empty;
             }
-            let Some(byte) = self.next() else { return done };
+            // The run before speaks first, and whole.
+            let before = if self.within_frame { None } else { kept::next_before() };
+            let Some(byte) = before.or_else(|| self.next()) else { return done };
             // Without a port the messages go nowhere.
             if let Some(log) = &mut self.log {
                 log.try_put(byte);
@@ -115,9 +141,23 @@ impl Lines {
 /// Sends what the ports take now. Returns at once when another processor is at it.
 pub(crate) fn pump() {
     if let Some(mut lines) = LINES.try_lock() {
-        // A character takes 87 microseconds at 115200 bit/s, and a 16550 takes 16 at once.
-        let later = tsc::now().saturating_add(tsc::frequency() / 1000);
-        DEADLINE.store(if lines.send() { u64::MAX } else { later }, Ordering::Relaxed);
+        let is_boot_processor = percpu::number() == 0;
+        if let Some(watchdog) = lines.watchdog.filter(|_| is_boot_processor) {
+            watchdog.reload();
+        }
+        let now = tsc::now();
+        let deadline = if !lines.send() {
+            // A character takes 87 microseconds at 115200 bit/s, and a 16550 takes 16 at once.
+            now.saturating_add(tsc::frequency() / 1000)
+        } else if lines.watchdog.is_none() {
+            u64::MAX
+        } else if is_boot_processor {
+            now.saturating_add(tsc::frequency())
+        } else {
+            // It is the boot processor that has to come by: another one leaves it its deadline.
+            DEADLINE.load(Ordering::Relaxed)
+        };
+        DEADLINE.store(deadline, Ordering::Relaxed);
     }
     report_lost();
 }
@@ -169,6 +209,36 @@ fn put_as_message(byte: u8) {
     }
 }
 
+/// Bytes of a line of plain text.
+const LINE: usize = 512;
+
+/// Writes text to the console, line by line.
+pub(crate) struct Text(String<LINE>);
+
+impl Text {
+    pub(crate) const fn new() -> Self {
+        Self(String::new())
+    }
+}
+
+impl fmt::Write for Text {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        for character in text.chars() {
+            if character != '\n' {
+                self.0.push(character).map_err(|_| fmt::Error)?;
+                continue;
+            }
+            if SHARED.load(Ordering::Relaxed) {
+                plain(format_args!("{}", self.0));
+            } else {
+                self.0.bytes().chain(*b"\n").for_each(put);
+            }
+            self.0.clear();
+        }
+        Ok(())
+    }
+}
+
 /// Sends everything and waits until it has left the machine; gives up on a line that stands still for a second.
 pub(crate) fn flush() {
     const PATIENCE_MICROS: u64 = 1_000_000;
@@ -190,11 +260,21 @@ pub(crate) fn seize() {
         // SAFETY: as above.
         unsafe { L1.break_open() };
     }
+    screen::seize();
 }
 
-/// Writes a line of plain text for a person at a terminal, where the log shares its port with the console: there nobody
-/// may be decoding the log.
+/// Writes a line of plain text for a person: on the screen, for the next run to show, and where the log shares its port with
+/// the console, because there nobody may be decoding the log.
 pub(crate) fn plain(text: fmt::Arguments<'_>) {
+    let mut line: String<LINE> = String::new();
+    // What is too long is cut.
+    let _ = line.write_fmt(text);
+    screen::show(line.as_bytes());
+    screen::show(b"\n");
+    if let Some(_lines) = LINES.try_lock() {
+        kept::keep_text(&line);
+        kept::keep_text("\n");
+    }
     if !SHARED.load(Ordering::Relaxed) {
         return;
     }

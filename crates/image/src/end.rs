@@ -9,7 +9,7 @@ use heapless::String;
 use hw::lock::Lock;
 use hw::{apic, halt, percpu};
 
-use crate::{console, log};
+use crate::{console, kept, log};
 
 static HOW: AtomicU8 = AtomicU8::new(0);
 static POWER: Lock<Option<PowerManagement>> = Lock::new(None);
@@ -56,6 +56,7 @@ pub(crate) fn end(status: u32, reason: fmt::Arguments<'_>) -> ! {
     console::flush();
     defmt::println!("end of run: status {=u32}: {=str}", status, text.as_str());
     console::flush();
+    kept::ended();
     machine_ends()
 }
 
@@ -77,7 +78,7 @@ fn machine_ends() -> ! {
         }
         // SAFETY: the run is over; the register comes from the machine's ACPI tables.
         3 => unsafe { hw::power::reset(power.and_then(|power| power.reset)) },
-        _ => {}
+        _ => console::unwatch(),
     }
     halt::forever()
 }

@@ -5,17 +5,19 @@ use core::sync::atomic::{AtomicU64, Ordering};
 use arch::{HostPhys, PAGE_SIZE};
 use boot::acpi::PmTimer;
 use boot::memory::LOW_MEMORY_END;
-use boot::{BootError, BootInfo, FreeMemory, MemoryKind, MemoryMap};
+use boot::{BootError, BootInfo, FreeMemory, MemoryKind, MemoryMap, PhysMemory};
 use config::SelfTest;
-use hw::frames::{FRAMES, Frames};
+use hw::framebuffer::{self, Framebuffer};
+use hw::frames::{FRAMES, Frames, PAGE_1G};
 use hw::layout::{self, DIRECT_MAP, DIRECT_MAP_BYTES, MAX_PROCESSORS};
-use hw::paging::{OutOfFrames, PageTables, Use};
+use hw::paging::{OutOfFrames, PageTables, REACHABLE_AT_BOOT, Use};
 use hw::physmem::{self, AtBoot};
 use hw::stacks::Stacks;
 use hw::{apic, control, cpuid, gdt, msr, percpu, smp, tsc};
 use vmcs::Capabilities;
 
 use crate::end::refuse;
+use crate::kept;
 use crate::log::{self, Ring};
 use crate::run;
 
@@ -58,19 +60,33 @@ pub(crate) unsafe fn boot_information(magic: u32, info: u32, memory: &AtBoot) ->
     }
 }
 
-/// Finds out what memory there is and what of it is free, and hands that to the frame allocator. Returns the map.
-pub(crate) fn take_memory(boot: &BootInfo) -> Result<MemoryMap, BootError> {
-    let map = MemoryMap::normalise(&boot.memory)?;
-    let mut free = FreeMemory::of(&map, LOW_MEMORY_END..DIRECT_MAP_BYTES)?;
+/// Where the log is kept: RAM that the boot loader put nothing into.
+pub(crate) fn place_of_kept_log(boot: &BootInfo) -> Option<HostPhys> {
+    let map = MemoryMap::normalise(&boot.memory).ok()?;
+    let is_free = |place: &HostPhys| {
+        FreeMemory::of(&map, place.0..place.0 + kept::BYTES).is_ok_and(|mut free| {
+            boot.modules.iter().all(|module| free.reserve(module.start, module.len).is_ok())
+                && free.total() == kept::BYTES
+        })
+    };
+    kept::PLACES.into_iter().find(is_free)
+}
+
+/// Finds out what of the memory is free, and hands that to the frame allocator.
+pub(crate) fn take_memory(boot: &BootInfo, map: &MemoryMap, kept: Option<HostPhys>) -> Result<(), BootError> {
+    let mut free = FreeMemory::of(map, LOW_MEMORY_END..DIRECT_MAP_BYTES)?;
     let image = layout::image_start_address();
     free.reserve(image, layout::image_end_address().0 - image.0)?;
+    if let Some(place) = kept {
+        free.reserve(place, kept::BYTES)?;
+    }
     for module in &boot.modules {
         free.reserve(module.start, module.len)?;
     }
     // SAFETY: the firmware says that it is RAM, and image and modules are taken out. The direct map shows all of it once the
     // page tables are loaded; until then, page tables come from below 4 GiB, which the first ones show.
     unsafe { FRAMES.lock().take_over(free) };
-    Ok(map)
+    Ok(())
 }
 
 /// Builds L0's page tables and goes over to them, to this processor's descriptor tables and to its stacks for NMI, double
@@ -78,7 +94,10 @@ pub(crate) fn take_memory(boot: &BootInfo) -> Result<MemoryMap, BootError> {
 ///
 /// # Safety
 /// Called once, by the boot processor, on the boot stack.
-pub(crate) unsafe fn own_page_tables(map: &MemoryMap) -> Result<PageTables, OutOfFrames> {
+pub(crate) unsafe fn own_page_tables(
+    map: &MemoryMap,
+    screen: Option<(HostPhys, u64)>,
+) -> Result<PageTables, OutOfFrames> {
     let mut frames = FRAMES.lock();
     let mut tables = PageTables::new(&mut frames)?;
     map_image(&mut tables, &mut frames)?;
@@ -86,6 +105,9 @@ pub(crate) unsafe fn own_page_tables(map: &MemoryMap) -> Result<PageTables, OutO
         if matches!(range.kind, MemoryKind::Usable | MemoryKind::AcpiReclaimable | MemoryKind::AcpiNvs) {
             map_ram(&mut tables, &mut frames, range.start.0, range.start.0 + range.len)?;
         }
+    }
+    if let Some((start, bytes)) = screen {
+        tables.map(&mut frames, DIRECT_MAP + start.0, start, bytes, Use::Device)?;
     }
     if !cpuid::has_x2apic() {
         let page = apic::register_page();
@@ -195,6 +217,30 @@ pub(crate) unsafe fn this_processor() -> Capabilities {
         }
         Err(refusal) => refuse(format_args!("processor {}: {}", percpu::number(), refusal.sentence())),
     }
+}
+
+/// The screen, opened, and the memory that it needs mapped: where the boot loader says that there is one, and on a PC that
+/// says nothing (`has_bios`) where the BIOS has left it in text mode.
+///
+/// # Safety
+/// The page tables are those of the first moments.
+pub(crate) unsafe fn open_screen(boot: &BootInfo, has_bios: bool, memory: &AtBoot) -> Option<(HostPhys, u64)> {
+    /// The BIOS's note of the current video mode; 3 is text in colours.
+    const MODE: HostPhys = HostPhys(0x449);
+    let mut mode = [0];
+    let mut in_text_mode = || has_bios && memory.read(MODE, &mut mode).is_ok() && mode == [3];
+    let screen = boot.framebuffer.or_else(|| in_text_mode().then_some(framebuffer::TEXT_MODE))?;
+    let (start, bytes) = framebuffer::pages(&screen);
+    let last = start.0.checked_add(bytes)? - 1;
+    let is_above = last >= REACHABLE_AT_BOOT;
+    // SAFETY: the page tables are those of the first moments, and the screen's memory lies there.
+    if is_above && (start.0 / PAGE_1G != last / PAGE_1G || !unsafe { hw::boot::show_gigabyte(start) }) {
+        defmt::warn!("the screen's memory at {=u64:#x} is out of reach", start.0);
+        return None;
+    }
+    // SAFETY: the boot loader or the BIOS has set it up, the page tables show it, and L0's own will.
+    crate::screen::open(unsafe { Framebuffer::new(&screen) }?);
+    Some((start, bytes))
 }
 
 /// Finds the frequency of the time-stamp counter; without a clock the machine is refused.

@@ -2,6 +2,7 @@
 #![no_std]
 #![no_main]
 
+mod caps;
 mod console;
 mod cpu;
 mod dump;
@@ -9,6 +10,7 @@ mod end;
 mod failed_entry;
 mod guest;
 mod guest_memory;
+mod kept;
 mod log;
 mod machine;
 mod memory;
@@ -16,14 +18,19 @@ mod panic;
 mod processor;
 mod reports;
 mod run;
+mod screen;
 mod tables;
 mod vm;
 mod world;
 
-use config::ImageOptions;
+use boot::MemoryMap;
+use boot::acpi::AcpiMachine;
+use config::{ImageOptions, SelfTest};
 use end::refuse;
 use hw::physmem::AtBoot;
-use hw::{cpuid, idt, percpu, pic, tsc, vmx};
+use hw::watchdog::Watchdog;
+use hw::{apic, cpuid, idt, percpu, pic, tsc, vmx};
+use kept::Before;
 use machine::Machine;
 
 /// The first Rust: called by the entry code on the boot stack, with what the boot loader left in EAX and EBX.
@@ -55,8 +62,13 @@ unsafe extern "sysv64" fn boot_main(magic: u32, info: u32) -> ! {
     };
     let options = ImageOptions::parse(&info.command_line);
     let chosen = options.as_ref().copied().unwrap_or_default();
+    let place = machine::place_of_kept_log(&info);
+    // SAFETY: once, before anything is logged; the memory is taken out of what is free.
+    let before = place.map_or(Before::Nothing, |place| unsafe { kept::begin(place) });
     console::open(&chosen);
     end::set_how(chosen.end);
+    // SAFETY: the page tables are still those of the first moments.
+    let screen = unsafe { machine::open_screen(&info, magic == boot::MULTIBOOT1_MAGIC, &memory) };
     let acpi = boot::acpi::discover(&memory, info.rsdp.as_deref());
     let pm_timer = acpi.as_ref().ok().and_then(|acpi| acpi.pm.pm_timer);
     let (tsc_hz, source) = machine::calibrate(pm_timer);
@@ -69,11 +81,37 @@ unsafe extern "sysv64" fn boot_main(magic: u32, info: u32) -> ! {
 
     let brand = cpuid::brand();
     let brand = core::str::from_utf8(&brand).unwrap_or_default().trim_matches(['\0', ' ']);
+    console::plain(format_args!("Nestling {}, booted by {}", env!("CARGO_PKG_VERSION"), info.boot_loader_name));
     defmt::info!("Nestling {=str}, booted by {=str}", env!("CARGO_PKG_VERSION"), info.boot_loader_name.as_str());
+    say_before(before);
     defmt::info!("{=str}", brand);
     defmt::info!("TSC {=u64} Hz, {=str}", tsc_hz, source.name());
+    let usable = acpi.cpus.iter().filter(|cpu| cpu.usable).count();
+    defmt::info!("the firmware lists {=usize} processors", usable);
+    if apic::firmware_chose_x2apic() {
+        defmt::info!("the firmware has switched x2APIC on");
+    }
     if let Some(error) = acpi_error {
         defmt::warn!("one processor only, and no power-off: {}", defmt::Display2Format(&error));
+    }
+    if chosen.watchdog {
+        // SAFETY: the page tables are still those of the first moments; firmware has no use for the watchdog any more.
+        match unsafe { Watchdog::start() } {
+            Some(watchdog) => console::watch(watchdog),
+            None => defmt::warn!("watchdog=on: this chipset has no watchdog that Nestling knows"),
+        }
+    }
+    if chosen.self_test == Some(SelfTest::Hang) && before == Before::Nothing {
+        defmt::warn!("selftest=hang: standing still");
+        console::flush();
+        hw::halt::forever();
+    }
+    let map = MemoryMap::normalise(&info.memory).unwrap_or_else(|error| refuse(format_args!("{error}")));
+    for range in map.usable() {
+        defmt::info!("memory {=u64:#x} to {=u64:#x}", range.start, range.end);
+    }
+    if chosen.report_caps && cpuid::has_vmx() {
+        report_caps(brand, &acpi);
     }
     if let Err(refusal) = vmx::check() {
         refuse(format_args!("{}", refusal.sentence()))
@@ -84,13 +122,11 @@ unsafe extern "sysv64" fn boot_main(magic: u32, info: u32) -> ! {
         ))
     }
 
-    let map = machine::take_memory(&info).unwrap_or_else(|error| refuse(format_args!("{error}")));
-    for range in map.usable() {
-        defmt::info!("memory {=u64:#x} to {=u64:#x}", range.start, range.end);
-    }
+    machine::take_memory(&info, &map, place).unwrap_or_else(|error| refuse(format_args!("{error}")));
     const NO_MEMORY: &str = "too little memory: there is none for Nestling's page tables";
     // SAFETY: once, by the boot processor, on the boot stack.
-    let mut tables = unsafe { machine::own_page_tables(&map) }.unwrap_or_else(|_| refuse(format_args!("{NO_MEMORY}")));
+    let mut tables =
+        unsafe { machine::own_page_tables(&map, screen) }.unwrap_or_else(|_| refuse(format_args!("{NO_MEMORY}")));
     if machine::give_vmxon_region(0, &mut hw::frames::FRAMES.lock()).is_err() {
         refuse(format_args!("{NO_MEMORY}"))
     }
@@ -108,4 +144,28 @@ unsafe extern "sysv64" fn boot_main(magic: u32, info: u32) -> ! {
         vmcs_shadowing: chosen.vmcs_shadowing,
         processors,
     })
+}
+
+/// Tells of the run before this one: its log follows on the log's port, its sentences on the screen.
+fn say_before(before: Before) {
+    if before != Before::StoodStill {
+        return;
+    }
+    defmt::warn!("the run before this one did not end: what it logged stands above");
+    console::plain(format_args!("the run before this one did not end; its last lines were:"));
+    let mut line: heapless::String<160> = heapless::String::new();
+    kept::text_before(|byte| {
+        if byte == b'\n' || line.push(char::from(byte)).is_err() {
+            console::plain(format_args!("| {line}"));
+            line.clear();
+        }
+    });
+}
+
+/// Writes what the processor offers to the console, and ends the run.
+fn report_caps(brand: &str, acpi: &AcpiMachine) -> ! {
+    if caps::write(&mut console::Text::new(), brand, acpi).is_err() {
+        refuse(format_args!("a line of the report is too long: this machine has more processors than it has room for"))
+    }
+    end::end(0, format_args!("what this processor offers is on the console"))
 }

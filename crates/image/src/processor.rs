@@ -341,6 +341,8 @@ fn fail_on_purpose(guest: &Guest, vmcs: &mut CurrentVmcs) {
         // Bit 1 of RFLAGS must be 1 (SDM 3C 27.3.1.4 "Checks on Guest RIP, RFLAGS, and SSP").
         Some(SelfTest::Entry) => vmcs.write(fields::GUEST_RFLAGS, 0),
         Some(SelfTest::Panic) => panic!("selftest=panic"),
+        // That is for bring-up.
+        Some(SelfTest::Hang) => {}
     }
 }
 

@@ -21,6 +21,7 @@ const DEFAULT_MEMORY_MIB: u32 = 64;
 
 /// The boot processor, with everything up.
 pub(crate) fn boot_processor(machine: &Machine) -> ! {
+    console::plain(format_args!("{} processors are in VMX root operation", machine.processors));
     defmt::info!("{=u32} processors are in VMX root operation", machine.processors);
     let mut config = CONFIG.lock();
     read_config(&machine.boot, &mut config);

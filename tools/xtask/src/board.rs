@@ -21,10 +21,16 @@ pub(crate) struct Board {
     pub(crate) log: Port,
     /// How the machine gets Nestling into its memory.
     pub(crate) boot: Boot,
+    /// What starts the machine's boot loader.
+    #[serde(default)]
+    pub(crate) firmware: Firmware,
     /// What plays the machine.
     pub(crate) emulator: Emulator,
     /// How Nestling ends the machine.
     pub(crate) end: End,
+    /// Whether the machine's watchdog resets it when Nestling stands still.
+    #[serde(default)]
+    pub(crate) watchdog: bool,
     /// The emulator's name of the processor; none for a machine that is not emulated.
     pub(crate) cpu_model: Option<String>,
     /// The most RAM it can have, in MiB; none for a machine that has what it has.
@@ -39,6 +45,8 @@ pub(crate) enum Port {
     Com1,
     /// I/O port 0x2F8.
     Com2,
+    /// None: the machine has a screen only.
+    None,
 }
 
 impl Port {
@@ -47,26 +55,48 @@ impl Port {
         match self {
             Port::Com1 => "com1",
             Port::Com2 => "com2",
+            Port::None => "none",
         }
     }
 }
 
 /// A way of booting.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, clap::ValueEnum)]
 #[serde(rename_all = "kebab-case")]
 pub(crate) enum Boot {
-    /// GRUB for BIOS on a CD or USB stick.
+    /// GRUB on a CD
     GrubIso,
+    /// GRUB on a USB stick
+    GrubUsb,
+    /// GRUB, fetched over the network by the boot ROM of the network card
+    GrubPxe,
+    /// iPXE, which fetches Nestling over the network itself
+    Ipxe,
+    /// QEMU's -kernel: no boot loader at all
+    Kernel,
+}
+
+/// What starts a machine's boot loader.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Firmware {
+    /// A PC BIOS
+    #[default]
+    Bios,
+    /// UEFI, 64-bit
+    Uefi,
 }
 
 /// What plays a machine.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "lowercase")]
+#[serde(rename_all = "kebab-case")]
 pub(crate) enum Emulator {
     /// Bochs 3.0, which has VT-x.
     Bochs,
     /// QEMU without hardware acceleration, which has no VT-x.
     Qemu,
+    /// QEMU with KVM on an Intel host whose KVM nests, which gives the host's own VT-x.
+    QemuKvm,
     /// Nothing: the machine is real.
     None,
 }

@@ -1,5 +1,7 @@
 //! Bochs as the machine: its configuration, and what its log tells about the end of a run.
 
+use crate::board::Boot;
+use crate::medium::{ISO, TREE, USB, netboot};
 use crate::setup::bochs::Bochs;
 use anyhow::{Context, Result};
 use std::path::Path;
@@ -18,18 +20,26 @@ pub(crate) struct Machine<'a> {
     pub(crate) lenient_msrs: bool,
     /// Whether the firmware locks VMX off, as some PCs' firmware does.
     pub(crate) vmx_locked_off: bool,
+    /// What it boots from: a CD, a disk, or the network.
+    pub(crate) boot: Boot,
 }
 
 /// Bochs keeps at most this much guest memory in its own: more makes version 3.0 fail at start.
 const HOST_MEMORY_LIMIT: u32 = 2048;
 
+/// The boot ROM of Bochs's network card.
+pub(crate) const BOOT_ROM: &str = "/usr/lib/ipxe/qemu/pxe-e1000.rom";
+
 /// The changed firmware in a run's folder.
 const LOCKING_BIOS: &str = "bios";
 
-/// Writes the configuration into `dir` and returns the command that starts the machine there. The CD is `dir/iso`;
-/// the serial ports go to the files `com1` and `com2`, Bochs's own log to its standard error.
+/// Writes the configuration into `dir`, where the medium lies, and returns the command that starts the machine there. The
+/// serial ports go to the files `com1` and `com2`, Bochs's own log to its standard error.
 pub(crate) fn command(machine: &Machine<'_>, dir: &Path) -> Result<Command> {
     crate::places::write(&dir.join("bochsrc"), bochsrc(machine))?;
+    let boot_file = if machine.boot == Boot::Ipxe { netboot::IPXE } else { netboot::BIOS };
+    // Bochs knows the file by its first line.
+    crate::places::write(&dir.join("vnet"), format!("# vnet config\nbootfile = {boot_file}\n"))?;
     let bochs = Bochs::installed()?;
     if machine.vmx_locked_off {
         let bios = crate::places::read(&bochs.share().join("BIOS-bochs-latest"))?;
@@ -57,10 +67,19 @@ fn lock_vmx_off(bios: &[u8]) -> Result<Vec<u8>> {
 }
 
 fn bochsrc(machine: &Machine<'_>) -> String {
-    let Machine { cpu_model, cpus, memory, lenient_msrs, vmx_locked_off } = machine;
+    let Machine { cpu_model, cpus, memory, lenient_msrs, vmx_locked_off, boot } = machine;
     let bios = if *vmx_locked_off { LOCKING_BIOS } else { "$BXSHARE/BIOS-bochs-latest" };
     let ignore_bad_msrs = u8::from(*lenient_msrs);
     let host = memory.min(&HOST_MEMORY_LIMIT);
+    let medium = match boot {
+        Boot::GrubIso => format!("ata0-master: type=cdrom, path={ISO}, status=inserted\nboot: cdrom"),
+        Boot::GrubUsb => format!("ata0-master: type=disk, path={USB}, mode=flat\nboot: disk"),
+        // The card's boot ROM is iPXE, from Debian's ipxe-qemu; Bochs is the DHCP and TFTP server.
+        Boot::GrubPxe | Boot::Ipxe | Boot::Kernel => format!(
+            "e1000: enabled=1, mac=52:54:00:12:34:56, ethmod=vnet, ethdev={TREE}, script=vnet, bootrom={BOOT_ROM}\n\
+             boot: network"
+        ),
+    };
     // sync=none with a fixed start time makes a run repeat exactly: one instruction is one tick, on any host.
     // Debian's build has no headless display but rfb, which nobody has to connect to.
     // Unmapped ports are reported for the exit port, pc_system for resets; both are silent otherwise.
@@ -71,8 +90,7 @@ fn bochsrc(machine: &Machine<'_>) -> String {
          romimage: file={bios}\n\
          vgaromimage: file=$BXSHARE/VGABIOS-lgpl-latest\n\
          ata0: enabled=1, ioaddr1=0x1f0, ioaddr2=0x3f0, irq=14\n\
-         ata0-master: type=cdrom, path=iso, status=inserted\n\
-         boot: cdrom\n\
+         {medium}\n\
          com1: enabled=1, mode=file, dev=com1\n\
          com2: enabled=1, mode=file, dev=com2\n\
          cpu: model={cpu_model}, count={cpus}, ips=100000000, reset_on_triple_fault=0, \

@@ -2,6 +2,7 @@
 
 use crate::board::{self, Board};
 use crate::build;
+use crate::medium;
 use crate::places;
 use crate::setup::{self, Need};
 use crate::spec::Spec;
@@ -30,7 +31,8 @@ pub(crate) fn command(options: &Options) -> Result<()> {
     let output = places::output()?;
     let elf = output.join("nestling.elf");
     std::fs::copy(built.image()?, &elf).with_context(|| format!("cannot write {}", elf.display()))?;
-    let iso = Spec::new(board).iso(&built, &output, &format!("{}.iso", options.board))?;
+    let iso = output.join(format!("{}.iso", options.board));
+    medium::iso::write(&Spec::new(board).nestling_menu(&built)?, &iso)?;
     let segments = segments(&places::read(&elf)?)?;
     println!("{}", report(&segments));
     show(&iso)?;
@@ -60,6 +62,7 @@ fn show(path: &Path) -> Result<()> {
 
 /// A part of the ELF that is loaded.
 struct Segment {
+    offset: u64,
     address: u64,
     flags: u32,
     in_file: u64,
@@ -81,6 +84,7 @@ fn segments(elf: &[u8]) -> Result<Vec<Segment>> {
         let is_loaded = half(header)? == 1;
         let segment = Segment {
             flags: half(header + 4)?,
+            offset: word(header + 8)?,
             address: word(header + 0x10)?,
             in_file: word(header + 0x20)?,
             in_memory: word(header + 0x28)?,
@@ -90,6 +94,18 @@ fn segments(elf: &[u8]) -> Result<Vec<Segment>> {
         }
     }
     Ok(segments)
+}
+
+/// The image as it goes onto a medium: what is loaded and nothing behind it, for a network carries the rest for nothing. The
+/// section headers, which lie at the end, are not there for its loaders (System V ABI, "ELF Header").
+pub(crate) fn loadable(mut elf: Vec<u8>) -> Result<Vec<u8>> {
+    const SECTION_HEADERS: std::ops::Range<usize> = 0x28..0x30;
+    const THEIR_NUMBER_AND_NAMES: std::ops::Range<usize> = 0x3c..0x40;
+    let end = segments(&elf)?.iter().map(|segment| segment.offset + segment.in_file).max().unwrap_or(0);
+    elf.truncate(usize::try_from(end)?);
+    elf[SECTION_HEADERS].fill(0);
+    elf[THEIR_NUMBER_AND_NAMES].fill(0);
+    Ok(elf)
 }
 
 fn report(segments: &[Segment]) -> String {

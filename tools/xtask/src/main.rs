@@ -6,6 +6,8 @@ mod bench;
 mod board;
 mod bochs;
 mod build;
+mod caps;
+mod carried;
 mod command;
 mod console;
 mod cpio;
@@ -17,13 +19,17 @@ mod image;
 mod kernel_file;
 mod linux;
 mod lock;
+mod medium;
 mod oracle;
 mod places;
+mod pxe;
+mod qemu;
 mod run;
 mod setup;
 mod spec;
 mod test_run;
 mod tidy;
+mod usb;
 
 use clap::{Parser, Subcommand};
 use config::STATUS_REFUSED;
@@ -51,6 +57,12 @@ enum Command {
     Bench(bench::Options),
     /// Build the bootable ISO and the ELF, with a size report
     Image(image::Options),
+    /// Write what a machine boots over the network, and serve it
+    Pxe(pxe::Options),
+    /// Write what a machine's processor offers beside its board.toml
+    Caps(caps::Options),
+    /// Write the image of a USB stick that boots Nestling
+    Usb(usb::Options),
     /// Check the rules of ARCHITECTURE.md that no compiler checks
     Tidy(tidy::Options),
     /// Write Debian's kernel and a busybox initramfs for use with `run`
@@ -73,6 +85,9 @@ fn main() -> ExitCode {
         Command::Oracle(options) => oracle::command(&options),
         Command::Bench(options) => bench::command(&options).map(|()| 0),
         Command::Image(options) => image::command(&options).map(|()| 0),
+        Command::Pxe(options) => pxe::command(&options).map(|()| 0),
+        Command::Caps(options) => caps::command(&options).map(|()| 0),
+        Command::Usb(options) => usb::command(&options).map(|()| 0),
         Command::Tidy(options) => tidy::command(&options).map(|()| 0),
         Command::Linux(options) => linux::command(&options).map(|()| 0),
     };

@@ -1,6 +1,6 @@
 //! `run`: one guest, live.
 
-use crate::board::{self, Board, Emulator};
+use crate::board::{self, Board, Boot, Emulator, Firmware};
 use crate::build;
 use crate::console::say;
 use crate::defmt_log::Line;
@@ -31,11 +31,19 @@ Examples:
   cargo xtask run --kernel bzImage --initrd initramfs.cpio --cmdline 'console=ttyS0' --cpus 2
   cargo xtask run --kernel kernel.elf --module 'data.bin one two' --serial serial.txt --timeout 60
   cargo xtask run --kernel kernel.elf --bare          the same guest on the same machine without Nestling
-  cargo xtask run --board bochs-haswell --cpu-model corei7_icelake_u")]
+  cargo xtask run --board bochs-haswell --cpu-model corei7_icelake_u
+  cargo xtask run --boot grub-pxe                     the machine boots over the network
+  cargo xtask run --board qemu-q35 --firmware uefi    QEMU without KVM has no VT-x: up to the refusal")]
 pub(crate) struct Options {
     /// The machine to run on: a folder of boards/
     #[arg(long, value_name = "NAME", default_value = board::DEFAULT)]
     board: String,
+    /// Boot by another way than the board's
+    #[arg(long, value_name = "WAY")]
+    boot: Option<Boot>,
+    /// Boot by another firmware than the board's
+    #[arg(long, value_name = "KIND")]
+    firmware: Option<Firmware>,
     /// The guest's kernel: a Linux bzImage or a multiboot1 kernel
     #[arg(long, value_name = "FILE")]
     kernel: Option<PathBuf>,
@@ -76,6 +84,9 @@ pub(crate) struct Options {
 
 /// The `run` command; returns the status for the shell.
 pub(crate) fn command(options: &Options) -> Result<u8> {
+    let mut board = Board::load(&options.board)?;
+    board.boot = options.boot.unwrap_or(board.boot);
+    board.firmware = options.firmware.unwrap_or(board.firmware);
     let spec = Spec {
         cpu_model: options.cpu_model.clone(),
         bare: options.bare,
@@ -87,7 +98,7 @@ pub(crate) fn command(options: &Options) -> Result<u8> {
         memory: options.memory,
         pcpus: options.pcpus,
         timeout: options.timeout.map(Duration::from_secs),
-        ..Spec::new(Board::load(&options.board)?)
+        ..Spec::new(board)
     };
     spec.check()?;
     let mut live = Live::create(options)?;
@@ -113,7 +124,7 @@ pub(crate) fn command(options: &Options) -> Result<u8> {
 /// What a run of this kind needs from setup.
 pub(crate) fn needs(spec: &Spec) -> Vec<Need> {
     let emulator = match spec.board.emulator {
-        Emulator::Qemu => Need::Qemu,
+        Emulator::Qemu | Emulator::QemuKvm => Need::Qemu,
         Emulator::Bochs | Emulator::None => Need::Bochs,
     };
     let builds = !spec.bare || spec.kernel.is_none();

@@ -1,13 +1,16 @@
 //! What is to run: a machine, a guest, and whether Nestling is between them. Made by `run`, `test` and `bench` alike.
 
-use crate::board::{Board, Boot, Emulator};
+use crate::board::{Board, Boot, Emulator, Firmware};
 use crate::bochs;
 use crate::build::Built;
 use crate::defmt_log::Decoder;
 use crate::emulator::{Listener, Outcome, Session};
-use crate::grub::Menu;
+use crate::grub::{GUESTS, Menu};
+use crate::image;
 use crate::kernel_file::{self, Kind};
+use crate::medium;
 use crate::places;
+use crate::qemu;
 use anyhow::{Context, Result, bail};
 use config::vm::MAX_MODULES;
 use config::{CONFIG_MODULE, Config, ModuleEntry, Vm};
@@ -20,6 +23,8 @@ const OWN_MEMORY: u64 = 64;
 const MIB: u64 = 1 << 20;
 /// The guest that Nestling carries within itself, and that runs when no other is given.
 const DEMO: &str = "demo";
+/// Where the image lies on a medium.
+pub(crate) const IMAGE: &str = "boot/nestling";
 /// Names of boot modules.
 const KERNEL: &str = "kernel";
 const INITRD: &str = "initrd";
@@ -52,6 +57,14 @@ pub(crate) struct Spec {
     pub(crate) vmx_locked_off: bool,
     /// More words for the image's command line, from a test.
     pub(crate) image_words: Vec<&'static str>,
+    /// Commands for GRUB before it loads anything, from a test.
+    pub(crate) grub_commands: Vec<&'static str>,
+    /// The image, cut to so many bytes by a test.
+    pub(crate) image_bytes: Option<usize>,
+    /// Another machine description than the one that is made, from a test.
+    pub(crate) config_text: Option<&'static str>,
+    /// The machine starts again after a reset.
+    pub(crate) restarts: bool,
     pub(crate) timeout: Option<Duration>,
 }
 
@@ -73,6 +86,10 @@ impl Spec {
             lenient_msrs: false,
             vmx_locked_off: false,
             image_words: Vec::new(),
+            grub_commands: Vec::new(),
+            image_bytes: None,
+            config_text: None,
+            restarts: false,
             timeout: None,
         }
     }
@@ -94,45 +111,59 @@ impl Spec {
                 bail!("{option} needs --kernel: the demo guest takes none");
             }
         }
-        if self.board.emulator == Emulator::None {
-            bail!(
-                "{} is a real machine: make its ISO with `cargo xtask image --board {}`, write it to a USB stick or CD, \
-                 start the machine from it and read its serial port (boards/{}/board.toml says which)",
-                self.board.name,
-                self.board.name,
-                self.board.name
-            );
+        let name = &self.board.name;
+        let boot = self.board.boot;
+        match self.board.emulator {
+            Emulator::None => bail!(
+                "{name} is a real machine: `cargo xtask pxe {name}` and `cargo xtask usb {name}` make what it boots from; \
+                 boards/README.md says how"
+            ),
+            Emulator::QemuKvm => {
+                if let Some(why) = qemu::kvm_is_missing() {
+                    bail!("{name} needs KVM with nesting, and {why}; the boards of Bochs run anywhere");
+                }
+            }
+            Emulator::Bochs if boot == Boot::Kernel => bail!("{name} is Bochs, which boots by no --boot kernel"),
+            Emulator::Bochs if self.board.firmware == Firmware::Uefi => bail!("{name} is Bochs, which has a BIOS only"),
+            Emulator::Bochs | Emulator::Qemu => {}
+        }
+        if matches!(boot, Boot::Ipxe | Boot::Kernel) && self.board.firmware == Firmware::Uefi {
+            bail!("UEFI boots by GRUB: choose --boot grub-iso, grub-usb or grub-pxe");
+        }
+        if matches!(boot, Boot::Ipxe | Boot::Kernel) && self.bare {
+            bail!("--bare boots by GRUB: choose --boot grub-iso, grub-usb or grub-pxe");
         }
         Ok(())
     }
 
-    /// Makes the ISO in `dir`, starts the machine and follows it to its end. The file `iso` is removed afterwards.
+    /// Makes the boot medium in `dir`, starts the machine and follows it to its end. The medium is removed afterwards.
     pub(crate) fn run(&self, built: &Built, dir: &Path, listener: &mut dyn Listener) -> Result<Outcome> {
         let (menu, kind) =
             if self.bare { self.bare_menu(built)? } else { (self.nestling_menu(built)?, Kind::Multiboot) };
-        let payload = menu.size().div_ceil(MIB);
-        let iso = match self.board.boot {
-            Boot::GrubIso => menu.make_iso(dir, "iso")?,
-        };
-        drop(menu);
-        let decoder = if self.bare { None } else { Some(Decoder::new(&places::read(&built.image()?)?)?) };
-        let session = Session {
-            command: self.machine(payload, kind == Kind::Linux || self.bare && self.lenient_msrs, dir)?,
-            dir,
-            decoder,
-            is_qemu: self.board.emulator == Emulator::Qemu,
-            timeout: self.timeout,
-        };
-        let outcome = session.run(listener);
-        let _ = std::fs::remove_file(iso);
+        medium::write(&menu, self.board.boot, dir)?;
+        let made = Made::From { menu: &menu, kind };
+        let outcome = self.start(built, dir, &made, listener);
+        medium::remove(dir);
         outcome
     }
 
-    /// Makes an ISO with Nestling and the guest.
-    pub(crate) fn iso(&self, built: &Built, dir: &Path, name: &str) -> Result<PathBuf> {
-        match self.board.boot {
-            Boot::GrubIso => self.nestling_menu(built)?.make_iso(dir, name),
-        }
+    /// Starts the machine with the boot medium in `dir` and follows it to its end.
+    pub(crate) fn start(
+        &self,
+        built: &Built,
+        dir: &Path,
+        made: &Made<'_>,
+        listener: &mut dyn Listener,
+    ) -> Result<Outcome> {
+        let decoder = if self.bare { None } else { Some(Decoder::new(&places::read(&built.image()?)?)?) };
+        let session = Session {
+            command: self.machine(made, dir)?,
+            dir,
+            decoder,
+            is_qemu: matches!(self.board.emulator, Emulator::Qemu | Emulator::QemuKvm),
+            timeout: self.timeout,
+        };
+        session.run(listener)
     }
 
     /// The emulator's name of the processor.
@@ -141,8 +172,16 @@ impl Spec {
     }
 
     /// The emulator's command for this machine.
-    fn machine(&self, payload: u64, lenient_msrs: bool, dir: &Path) -> Result<Command> {
-        let model = self.model()?;
+    fn machine(&self, made: &Made<'_>, dir: &Path) -> Result<Command> {
+        let cpu_model = self.model()?;
+        let (payload, kernel, lenient_msrs) = match made {
+            Made::There => (0, Default::default(), false),
+            Made::From { menu, kind } => (
+                menu.size().div_ceil(MIB),
+                menu.kernel_arguments(medium::TREE),
+                *kind == Kind::Linux || self.bare && self.lenient_msrs,
+            ),
+        };
         let cpus = if self.bare { self.cpus } else { self.pcpus.unwrap_or(self.cpus) };
         let memory = match self.machine_memory {
             Some(memory) => memory,
@@ -157,12 +196,19 @@ impl Spec {
                 self.board.name
             );
         }
-        match self.board.emulator {
-            Emulator::Bochs => bochs::command(
-                &bochs::Machine { cpu_model: model, cpus, memory, lenient_msrs, vmx_locked_off: self.vmx_locked_off },
-                dir,
-            ),
-            Emulator::Qemu => Ok(qemu(model, cpus, memory, dir)),
+        let Board { boot, firmware, emulator, .. } = self.board;
+        match emulator {
+            Emulator::Bochs => {
+                let vmx_locked_off = self.vmx_locked_off;
+                bochs::command(&bochs::Machine { cpu_model, cpus, memory, lenient_msrs, vmx_locked_off, boot }, dir)
+            }
+            Emulator::Qemu | Emulator::QemuKvm => {
+                let kvm = emulator == Emulator::QemuKvm;
+                let restarts = self.restarts;
+                let machine =
+                    qemu::Machine { cpu_model, cpus, memory, kvm, firmware, boot, kernel, restarts, tap: None };
+                qemu::command(&machine, dir)
+            }
             Emulator::None => bail!("{} is a real machine", self.board.name),
         }
     }
@@ -205,24 +251,26 @@ impl Spec {
         Ok((menu, kind))
     }
 
-    /// GRUB loads Nestling, and everything of the guest as modules.
-    fn nestling_menu(&self, built: &Built) -> Result<Menu> {
-        let pcpus = self.pcpus.unwrap_or(self.cpus);
-        let words = [
-            format!("console={}", self.board.console.name()),
-            format!("log={}", self.board.log.name()),
-            format!("end={}", self.board.end.name()),
-            format!("pcpus={pcpus}"),
-        ];
-        let words: Vec<&str> = words.iter().map(String::as_str).chain(self.image_words.iter().copied()).collect();
-        let mut menu = Menu::default();
-        menu.load("multiboot2", "boot/nestling", places::read(&built.image()?)?, &words);
-        for (name, path) in self.boot_modules() {
-            menu.load("module2", &format!("guest/{name}"), places::read(path)?, &[&name]);
-        }
+    /// The boot loader loads Nestling, and everything of the guest as modules.
+    pub(crate) fn nestling_menu(&self, built: &Built) -> Result<Menu> {
+        let pcpus = format!("pcpus={}", self.pcpus.unwrap_or(self.cpus));
+        let words = image_words(&self.board);
+        let words: Vec<&str> =
+            words.iter().map(String::as_str).chain([pcpus.as_str()]).chain(self.image_words.iter().copied()).collect();
+        let mut menu =
+            Menu { before: self.grub_commands.iter().map(|&line| line.to_owned()).collect(), ..Menu::default() };
+        let mut image = image::loadable(places::read(&built.image()?)?)?;
+        image.truncate(self.image_bytes.unwrap_or(usize::MAX));
+        menu.load("multiboot2", IMAGE, image, &words);
         let mut text = String::new();
-        self.description()?.write(&mut text).context("the machine description cannot be written")?;
-        menu.load("module2", &format!("boot/{CONFIG_MODULE}"), text.into_bytes(), &[CONFIG_MODULE]);
+        match self.config_text {
+            Some(given) => text.push_str(given),
+            None => self.description()?.write(&mut text).context("the machine description cannot be written")?,
+        }
+        menu.load("module2", CONFIG_MODULE, text.into_bytes(), &[CONFIG_MODULE]);
+        for (name, path) in self.boot_modules() {
+            menu.load("module2", &format!("{GUESTS}/{name}"), places::read(path)?, &[&name]);
+        }
         Ok(menu)
     }
 
@@ -266,6 +314,25 @@ impl Spec {
     }
 }
 
+/// The boot medium in a run's folder.
+pub(crate) enum Made<'a> {
+    /// It was put there before.
+    There,
+    /// It was made from this.
+    From { menu: &'a Menu, kind: Kind },
+}
+
+/// What the image is told of its board.
+pub(crate) fn image_words(board: &Board) -> Vec<String> {
+    let mut words = vec![
+        format!("console={}", board.console.name()),
+        format!("log={}", board.log.name()),
+        format!("end={}", board.end.name()),
+    ];
+    words.extend(board.watchdog.then(|| "watchdog=on".to_owned()));
+    words
+}
+
 fn module_name(index: usize) -> String {
     format!("module{index}")
 }
@@ -288,23 +355,4 @@ fn readable(what: &str, path: Option<&Path>) -> Result<()> {
         bail!("{what} {} is a folder", path.display());
     }
     std::fs::File::open(path).map(drop).with_context(|| format!("{what} {} cannot be read", path.display()))
-}
-
-fn qemu(model: &str, cpus: u32, memory: u32, dir: &Path) -> Command {
-    let mut command = Command::new("setpriv");
-    command.args(["--pdeathsig", "KILL", "qemu-system-x86_64", "-nodefaults", "-machine", "q35", "-accel", "tcg"]);
-    command.args([
-        "-cpu",
-        model,
-        "-smp",
-        &cpus.to_string(),
-        "-m",
-        &memory.to_string(),
-        "-display",
-        "none",
-        "-no-reboot",
-    ]);
-    command.args(["-serial", "file:com1", "-serial", "file:com2", "-cdrom", "iso", "-boot", "d"]);
-    command.args(["-device", "isa-debug-exit,iobase=0xf4,iosize=0x4"]).current_dir(dir);
-    command
 }

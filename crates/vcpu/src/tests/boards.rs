@@ -1,110 +1,43 @@
 //! The machines of `boards/`: what Nestling would make of each, by what its processor said of itself.
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::path::Path;
-
 use arch::cpuid::CpuidResult;
 use arch::{Msr, Vector};
+use testkit::{Board, boards};
 use vmcs::controls::{ControlWord, EntryControls, SecondaryBased};
 use vmcs::fields::*;
-use vmcs::{Access, Capabilities, Choice, ExitReason};
+use vmcs::{Access, Choice, ExitReason};
 
 use super::fakes::{Bench, of_length};
 use crate::control_registers::{cr4_offered, cr4_real};
 use crate::*;
 
-/// Each board with a capture, and which of the controls that Nestling wants but can do without its processor lacks.
-/// Intel's processors have INVPCID from Haswell and XSAVES from Skylake on.
-const LACKS: [(&str, &[&str]); 3] = [
-    ("bochs-haswell", &["enable XSAVES/XRSTORS"]),
-    ("bochs-sandy-bridge", &["enable INVPCID", "enable XSAVES/XRSTORS"]),
-    ("bochs-skylake-x", &[]),
-];
+/// One of the four that CPUID answers with.
+type Register = fn(CpuidResult) -> u32;
 
-/// A board's `vmx-caps.toml`.
-struct Capture {
-    board: String,
-    msrs: BTreeMap<u32, u64>,
-    cpuid: BTreeMap<(u32, u32), CpuidResult>,
+/// Controls that Nestling wants and can do without, each with the instruction that it lets a guest have: a processor lacks
+/// the one exactly if it lacks the other, which CPUID says (leaf, subleaf, register, bit).
+const OPTIONAL: [(&str, u32, u32, Register, u32); 2] =
+    [("enable INVPCID", 7, 0, |answer| answer.ebx, 10), ("enable XSAVES/XRSTORS", 0xd, 1, |answer| answer.eax, 3)];
+
+/// A vCPU on this machine that has just come out of power-up, or for number 0 was started by a loader.
+fn bench(board: &Board, index: u16) -> Bench {
+    Bench::on(|leaf, subleaf| board.cpuid(leaf, subleaf), board.capabilities(), index)
 }
 
-impl Capture {
-    fn read(board: &str, file: &Path) -> Self {
-        let table: toml::Table = std::fs::read_to_string(file).unwrap().parse().unwrap();
-        let hex = |text: &str| u64::from_str_radix(text.strip_prefix("0x").unwrap(), 16).unwrap();
-        let number = |text: &str| u32::try_from(hex(text)).unwrap();
-        let msrs = table["msr"].as_table().unwrap();
-        let mut cpuid = BTreeMap::new();
-        for (leaf, subleaves) in table["cpuid"].as_table().unwrap() {
-            for (subleaf, answer) in subleaves.as_table().unwrap() {
-                let register = |i: usize| u32::try_from(answer[i].as_integer().unwrap()).unwrap();
-                let answer = CpuidResult { eax: register(0), ebx: register(1), ecx: register(2), edx: register(3) };
-                cpuid.insert((number(leaf), number(subleaf)), answer);
-            }
-        }
-        Self {
-            board: board.to_owned(),
-            msrs: msrs.iter().map(|(msr, value)| (number(msr), hex(value.as_str().unwrap()))).collect(),
-            cpuid,
-        }
-    }
-
-    /// The machine as a hypervisor would show it that keeps a control to itself.
-    fn without(mut self, control: SecondaryBased) -> Self {
-        *self.msrs.get_mut(&Msr::VMX_PROCBASED_CTLS2.0).unwrap() &= !(control.to_bits() << 32);
-        self.board = format!("{} without {control:?}", self.board);
-        self
-    }
-
-    fn capabilities(&self) -> Capabilities {
-        Capabilities::read(|msr| match self.msrs.get(&msr.0) {
-            Some(value) => *value,
-            None => panic!("{}: {msr:?} is read and does not exist", self.board),
-        })
-    }
-
-    fn cpuid(&self, leaf: u32, subleaf: u32) -> CpuidResult {
-        match self.cpuid.get(&(leaf, subleaf)) {
-            Some(answer) => *answer,
-            // No more caches.
-            None if leaf == 4 => CpuidResult::default(),
-            None => panic!("{}: CPUID {leaf:#x}.{subleaf:#x} is asked for and was not captured", self.board),
-        }
-    }
-
-    /// A vCPU on this machine that has just come out of power-up, or for number 0 was started by a loader.
-    fn bench(&self, index: u16) -> Bench {
-        Bench::on(|leaf, subleaf| self.cpuid(leaf, subleaf), self.capabilities(), index)
-    }
-}
-
-fn captures() -> Vec<Capture> {
-    let boards = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../../boards"));
-    let names: BTreeSet<String> = std::fs::read_dir(boards)
-        .unwrap()
-        .map(|entry| entry.unwrap())
-        .filter(|entry| entry.path().join("vmx-caps.toml").is_file())
-        .map(|entry| entry.file_name().into_string().unwrap())
-        .collect();
-    assert!(names.iter().eq(LACKS.map(|(name, _)| name).iter()), "a row of LACKS for each capture: {names:?}");
-    names.iter().map(|name| Capture::read(name, &boards.join(name).join("vmx-caps.toml"))).collect()
-}
-
-/// The machines of [`captures`], and each once more without each of the controls that Nestling can do without.
-fn machines() -> Vec<Capture> {
+/// The machines of [`boards`], and each once more without each of the controls that Nestling can do without.
+fn machines() -> Vec<Board> {
     let optional = [
         SecondaryBased::ENABLE_VPID,
         SecondaryBased::ENABLE_RDTSCP,
         SecondaryBased::ENABLE_INVPCID,
         SecondaryBased::ENABLE_XSAVES_XRSTORS,
     ];
-    let poorer =
-        optional.into_iter().flat_map(|control| captures().into_iter().map(move |board| board.without(control)));
-    captures().into_iter().chain(poorer).collect()
+    let poorer = optional.into_iter().flat_map(|control| boards().into_iter().map(move |board| board.without(control)));
+    boards().into_iter().chain(poorer).collect()
 }
 
 /// On every board there are controls to run L1 with, the processor accepts each word, it lacks of what is wanted just what
-/// its generation lacks, and no control that has a name is on because the processor insists: its exits would be nobody's.
+/// CPUID says it lacks, and no control that has a name is on because the processor insists: its exits would be nobody's.
 #[test]
 fn controls_suit_every_board() {
     fn check<C: ControlWord>(board: &str, choice: &Choice<C>, lacks: &[&str]) {
@@ -115,11 +48,17 @@ fn controls_suit_every_board() {
         assert!(named(choice.refused()).eq(lacks.iter().copied()), "{board}: {:?} lacks", choice.refused());
         assert_eq!(named(choice.forced()).next(), None, "{board}: {} is forced", C::NAME);
     }
-    for (capture, (board, lacks)) in captures().iter().zip(LACKS) {
+    for capture in boards() {
+        let board = capture.name.as_str();
+        let lacks: Vec<&str> = OPTIONAL
+            .into_iter()
+            .filter(|(_, leaf, subleaf, register, bit)| register(capture.cpuid(*leaf, *subleaf)) >> bit & 1 == 0)
+            .map(|(control, ..)| control)
+            .collect();
         let controls = Controls::choose(&capture.capabilities()).unwrap_or_else(|error| panic!("{board}: {error}"));
         check(board, &controls.pin, &[]);
         check(board, &controls.primary, &[]);
-        check(board, &controls.secondary, lacks);
+        check(board, &controls.secondary, &lacks);
         check(board, &controls.exit, &[]);
         check(board, &controls.entry, &[]);
         // Locked, with VMX outside SMX: Nestling refuses a machine where it is not.
@@ -133,9 +72,9 @@ fn controls_suit_every_board() {
 #[test]
 fn bootstrap_processor_enters_on_every_board() {
     for capture in machines() {
-        let mut bench = capture.bench(0);
+        let mut bench = bench(&capture, 0);
         bench.cpu.exit(ExitReason::CPUID, of_length(2));
-        assert_eq!(bench.run_script().len(), 2, "{}", capture.board);
+        assert_eq!(bench.run_script().len(), 2, "{}", capture.name);
 
         let offered = bench.vcpu.cr4_offered - arch::control::Cr4::PCIDE;
         bench.cpu.vmcs.write(GUEST_CR4, cr4_real(u64::MAX, offered));
@@ -151,11 +90,11 @@ fn bootstrap_processor_enters_on_every_board() {
 #[test]
 fn started_processor_enters_on_every_board() {
     for capture in machines() {
-        let mut bench = capture.bench(1);
+        let mut bench = bench(&capture, 1);
         bench.cpu.assert_can_enter();
         for round in 0..2 {
             bench.world.mailbox.post_init();
-            assert_eq!(bench.run(), Left::WaitsForSipi, "{}", capture.board);
+            assert_eq!(bench.run(), Left::WaitsForSipi, "{}", capture.name);
             bench.cpu.assert_can_enter();
             bench.world.mailbox.post_startup(0x9f);
             bench.cpu.exit(ExitReason::CPUID, |vmcs, regs| {
@@ -165,7 +104,7 @@ fn started_processor_enters_on_every_board() {
             });
             bench.run_script();
             let entry = bench.cpu.entries[2 * round];
-            assert!(entry.rip == 0 && !entry.event.is_valid(), "{}", capture.board);
+            assert!(entry.rip == 0 && !entry.event.is_valid(), "{}", capture.name);
             bench.vcpu.injection = Some(state::Injection::exception(Vector::GP.0, Some(0)));
         }
     }
@@ -175,7 +114,6 @@ fn started_processor_enters_on_every_board() {
 /// bit can set it, because VMX operation on this machine can.
 #[test]
 fn cpuid_is_honest_on_every_board() {
-    type Register = fn(CpuidResult) -> u32;
     let features: [(&str, u32, u32, Register, u32, SecondaryBased); 6] = [
         ("RDTSCP", 0x8000_0001, 0, |r| r.edx, 27, SecondaryBased::ENABLE_RDTSCP),
         ("RDPID", 7, 0, |r| r.ecx, 22, SecondaryBased::ENABLE_RDTSCP),
@@ -185,8 +123,8 @@ fn cpuid_is_honest_on_every_board() {
         ("PCONFIG", 7, 0, |r| r.edx, 18, SecondaryBased::ENABLE_PCONFIG),
     ];
     for capture in machines() {
-        let board = &capture.board;
-        let bench = capture.bench(0);
+        let board = &capture.name;
+        let bench = bench(&capture, 0);
         let chosen = SecondaryBased::from_bits_retain(bench.cpu.vmcs.read(SECONDARY_VM_EXEC_CONTROL));
         let table = &bench.vcpu.cpuid;
         for (name, leaf, subleaf, register, bit, control) in features {

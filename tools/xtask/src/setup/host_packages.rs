@@ -15,17 +15,22 @@ pub(crate) struct HostPackage {
     sign: &'static str,
 }
 
-const BOOT_TOOLS: [HostPackage; 5] = [
+const BOOT_TOOLS: [HostPackage; 7] = [
     HostPackage { name: "grub-common", sign: "grub-mkrescue" },
     HostPackage { name: "grub-pc-bin", sign: "/usr/lib/grub/i386-pc/multiboot2.mod" },
+    HostPackage { name: "grub-efi-amd64-bin", sign: "/usr/lib/grub/x86_64-efi/multiboot2.mod" },
+    HostPackage { name: "ipxe-qemu", sign: crate::bochs::BOOT_ROM },
     HostPackage { name: "xorriso", sign: "xorriso" },
     HostPackage { name: "mtools", sign: "mformat" },
     HostPackage { name: "util-linux", sign: "setpriv" },
 ];
-const QEMU: [HostPackage; 2] = [
+const QEMU: [HostPackage; 3] = [
+    HostPackage { name: "ovmf", sign: "/usr/share/OVMF/OVMF_CODE_4M.fd" },
     HostPackage { name: "qemu-system-x86", sign: "qemu-system-x86_64" },
     HostPackage { name: "seabios", sign: "/usr/share/seabios/bios-256k.bin" },
 ];
+const NETBOOT_SERVER: [HostPackage; 2] =
+    [HostPackage { name: "dnsmasq-base", sign: "dnsmasq" }, HostPackage { name: "iproute2", sign: "ip" }];
 const GUESTS: [HostPackage; 2] =
     [HostPackage { name: "xz-utils", sign: "xz" }, HostPackage { name: "tar", sign: "tar" }];
 
@@ -35,6 +40,7 @@ pub(crate) fn missing(need: Need) -> Vec<HostPackage> {
         Need::BootTools => &BOOT_TOOLS,
         Need::Qemu => &QEMU,
         Need::LinuxGuest | Need::GuestQemu => &GUESTS,
+        Need::NetbootServer => &NETBOOT_SERVER,
         Need::RustTarget | Need::Bochs | Need::XenGuest => &[],
     };
     wanted.iter().copied().filter(|package| !package.is_installed()).collect()

@@ -37,6 +37,8 @@ pub(crate) enum Need {
     Bochs,
     /// The emulator without VT-x.
     Qemu,
+    /// A DHCP and TFTP server for machines that boot over the network.
+    NetbootServer,
     /// Debian's kernel and busybox.
     LinuxGuest,
     /// Debian's Xen, a multiboot1 kernel.
@@ -45,8 +47,16 @@ pub(crate) enum Need {
     GuestQemu,
 }
 
-const ALL: [Need; 7] =
-    [Need::RustTarget, Need::BootTools, Need::Bochs, Need::Qemu, Need::LinuxGuest, Need::XenGuest, Need::GuestQemu];
+const ALL: [Need; 8] = [
+    Need::RustTarget,
+    Need::BootTools,
+    Need::Bochs,
+    Need::Qemu,
+    Need::NetbootServer,
+    Need::LinuxGuest,
+    Need::XenGuest,
+    Need::GuestQemu,
+];
 
 /// The `setup` command.
 pub(crate) fn command(_: &Options) -> Result<()> {
@@ -69,7 +79,7 @@ pub(crate) fn ensure(needs: &[Need]) -> Result<bool> {
     for need in missing {
         match need {
             Need::RustTarget => rust_target::add()?,
-            Need::BootTools | Need::Qemu => {}
+            Need::BootTools | Need::Qemu | Need::NetbootServer => {}
             Need::Bochs => bochs::component().provide()?,
             Need::LinuxGuest => guest_packages::linux().provide()?,
             Need::XenGuest => guest_packages::xen().provide()?,
@@ -83,7 +93,7 @@ fn present(need: Need) -> bool {
     host_packages::missing(need).is_empty()
         && match need {
             Need::RustTarget => rust_target::toolchain().is_some(),
-            Need::BootTools | Need::Qemu => true,
+            Need::BootTools | Need::Qemu | Need::NetbootServer => true,
             Need::Bochs => bochs::component().is_present(),
             Need::LinuxGuest => guest_packages::linux().is_present(),
             Need::XenGuest => guest_packages::xen().is_present(),

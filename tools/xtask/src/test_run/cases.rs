@@ -1,6 +1,7 @@
 //! The table of emulator tests.
 
 mod abuse;
+mod boot;
 mod kvm;
 mod linux;
 mod multiboot;
@@ -139,7 +140,7 @@ impl Case {
         }
     }
 
-    fn refused(mut self, sentence: &str) -> Self {
+    pub(super) fn refused(mut self, sentence: &str) -> Self {
         self.status = STATUS_REFUSED;
         self.expect.push(Expect::Sentence(sentence.to_owned()));
         self
@@ -157,5 +158,6 @@ pub(super) fn all() -> Result<Vec<Case>> {
     cases.extend(multiboot::all()?);
     cases.extend(abuse::all()?);
     cases.extend(refusals::all()?);
+    cases.extend(boot::all()?);
     Ok(cases)
 }

@@ -56,9 +56,9 @@ struct Run {
 
 /// Keeps everything.
 #[derive(Default)]
-struct Record {
-    console: Vec<u8>,
-    log: Vec<String>,
+pub(super) struct Record {
+    pub(super) console: Vec<u8>,
+    pub(super) log: Vec<String>,
 }
 
 impl Listener for Record {

@@ -1,9 +1,13 @@
 //! `test`: everything that shows whether the project works, with one summary.
 
+mod caps;
 mod cases;
 mod host;
+mod kept;
 mod machines;
 pub(crate) mod nested;
+mod netboot;
+mod screen;
 
 use crate::console::say;
 use crate::lock::Lock;
