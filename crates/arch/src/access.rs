@@ -1,5 +1,7 @@
 //! Accesses: how wide, and to what memory.
 
+use core::sync::atomic::AtomicU64;
+
 use crate::addr::GuestPhys;
 
 /// Width of one access to memory or to a port.
@@ -70,10 +72,11 @@ pub trait GuestMemory {
         Ok(u64::from_le_bytes(bytes))
     }
 
-    /// Writes the aligned 64-bit word at `at`.
+    /// The page at `at` as words, for as long as the machine runs; `None` where that is not known.
     #[inline]
-    fn write_u64(&self, at: GuestPhys, value: u64) -> Result<(), OutsideMemory> {
-        self.write(at, &value.to_le_bytes())
+    fn lasting_page(&self, at: GuestPhys) -> Option<&'static [AtomicU64; 512]> {
+        let _ = at;
+        None
     }
 
     /// The aligned 32-bit word at `at`.

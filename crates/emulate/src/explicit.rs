@@ -69,24 +69,6 @@ pub fn write_operand(
     Ok(())
 }
 
-/// Writes an operand of 64 bits, as [`write_operand`] does.
-///
-/// # Errors
-/// The fault that segmentation or paging names; nothing was written then.
-#[inline(always)]
-pub fn write_operand_u64(
-    registers: &impl Registers,
-    memory: &impl GuestMemory,
-    segment: SegmentName,
-    offset: u64,
-    value: u64,
-) -> Result<(), Fault> {
-    match quick::place(registers, memory, segment, offset, 8, true) {
-        Some(at) if at.get() & 7 == 0 && memory.write_u64(at, value).is_ok() => Ok(()),
-        _ => write_operand(registers, memory, segment, offset, &value.to_le_bytes()),
-    }
-}
-
 /// Where the bytes of an operand are, in at most two pages.
 struct Pieces {
     first: GuestPhys,

@@ -32,10 +32,11 @@ pub mod strings;
 pub mod walk;
 
 pub use execute::access;
-pub use explicit::{read_operand, write_operand, write_operand_u64};
+pub use explicit::{read_operand, write_operand};
 pub use operand::CodeSize;
 pub use outcome::{Done, Failure};
 pub use place::Device;
+pub use quick::Remembered;
 pub use registers::{Kernel, Registers};
 pub use string_io::{IoString, Ports, string_io};
 pub use walk::{AccessKind, Paging, Translation, translate};

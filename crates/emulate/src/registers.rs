@@ -42,7 +42,7 @@ pub trait Registers {
 }
 
 /// A 64-bit kernel's paging.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Kernel {
     /// CR3.
     pub cr3: u64,

@@ -80,7 +80,7 @@ impl Shared {
     /// The `length` bytes from `base` on.
     ///
     /// # Safety
-    /// It is RAM that the direct map shows, and no reference to any of it exists or will: L0 reaches it through values of
+    /// It is RAM that the direct map shows for as long as the machine runs, and no reference to any of it exists or will: L0 reaches it through values of
     /// this type only. `base` and `length` are multiples of 8.
     #[must_use]
     pub const unsafe fn new(base: HostPhys, length: u64) -> Self {
@@ -134,12 +134,6 @@ impl Shared {
         self.word(offset).map(|word| word.load(Ordering::Relaxed))
     }
 
-    /// Writes the aligned 64-bit word at `offset`.
-    #[inline(always)]
-    pub fn write_u64(&self, offset: u64, value: u64) -> Result<(), OutsideMemory> {
-        self.word(offset).map(|word| word.store(value, Ordering::Relaxed))
-    }
-
     /// The aligned 64-bit word at `offset`.
     #[inline(always)]
     fn word(&self, offset: u64) -> Result<&AtomicU64, OutsideMemory> {
@@ -187,7 +181,7 @@ impl Shared {
     /// The page at `offset` as words; `None` if it is not aligned or not inside.
     #[inline]
     #[must_use]
-    pub fn words(&self, offset: u64) -> Option<&[AtomicU64; 512]> {
+    pub fn words(&self, offset: u64) -> Option<&'static [AtomicU64; 512]> {
         let page = self.at(offset, 4096).ok()?;
         // SAFETY: `at` checked the bounds and this line the alignment; the memory is reached by atomics and copies only.
         page.addr().is_multiple_of(4096).then(|| unsafe { &*page.cast() })

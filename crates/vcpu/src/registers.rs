@@ -76,16 +76,7 @@ impl<V: Access> Registers for VmcsRegisters<'_, V> {
 
     #[inline]
     fn kernel(&self) -> Option<Kernel> {
-        let efer = Efer::from_bits_retain(self.vmcs.read(GUEST_IA32_EFER));
-        let is_64_bit = efer.contains(Efer::LMA) && AccessRights(self.vmcs.read(GUEST_CS_ACCESS_RIGHTS)).is_long();
-        let is_kernel = AccessRights(self.vmcs.read(GUEST_SS_ACCESS_RIGHTS)).dpl() == 0;
-        let cr4 = Cr4::from_bits_retain(self.vmcs.read(GUEST_CR4));
-        if !is_64_bit || !is_kernel || cr4.contains(Cr4::LA57) {
-            return None;
-        }
-        let execute_disable = if efer.contains(Efer::NXE) { 0 } else { 1 << 63 };
-        let beyond_width = 0x000f_ffff_ffff_f000 & !0 << self.physical_width;
-        Some(Kernel { cr3: self.vmcs.read(GUEST_CR3), reserved: execute_disable | beyond_width })
+        kernel(self.vmcs, self.physical_width)
     }
 
     fn paging(&self) -> Paging {
@@ -108,4 +99,19 @@ impl<V: Access> Registers for VmcsRegisters<'_, V> {
             gigabyte_pages: self.gigabyte_pages,
         }
     }
+}
+
+/// The paging of the guest whose VMCS is current, if it is a 64-bit kernel.
+#[inline(always)]
+pub(crate) fn kernel(vmcs: &impl Access, physical_width: u8) -> Option<Kernel> {
+    let efer = Efer::from_bits_retain(vmcs.read(GUEST_IA32_EFER));
+    let is_64_bit = efer.contains(Efer::LMA) && AccessRights(vmcs.read(GUEST_CS_ACCESS_RIGHTS)).is_long();
+    let is_kernel = AccessRights(vmcs.read(GUEST_SS_ACCESS_RIGHTS)).dpl() == 0;
+    let cr4 = Cr4::from_bits_retain(vmcs.read(GUEST_CR4));
+    if !is_64_bit || !is_kernel || cr4.contains(Cr4::LA57) {
+        return None;
+    }
+    let execute_disable = if efer.contains(Efer::NXE) { 0 } else { 1 << 63 };
+    let beyond_width = 0x000f_ffff_ffff_f000 & !0 << physical_width;
+    Some(Kernel { cr3: vmcs.read(GUEST_CR3), reserved: execute_disable | beyond_width })
 }

@@ -150,6 +150,7 @@ impl Vcpu {
             launched: false,
             launched02: false,
             in_l2: false,
+            operand: None,
             stopping: None,
             nested: None,
             init_latched: false,

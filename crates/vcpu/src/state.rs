@@ -14,6 +14,7 @@ use crate::cpuid::CpuidTable;
 use crate::exits::Next;
 use crate::mtrr::Mtrrs;
 use crate::stop::Stop;
+use emulate::Remembered;
 
 /// What a vCPU is doing (SDM 3C 25.4.2 "Guest Non-Register State", activity state; kept in software because L0
 /// intercepts HLT and blocks INIT).
@@ -62,6 +63,8 @@ pub struct Vcpu {
     pub(crate) launched02: bool,
     /// L2 is the guest that runs: what [`Nested::in_l2`] says, at hand for the run loop.
     pub(crate) in_l2: bool,
+    /// Where the last operand of a VMX instruction was.
+    pub(crate) operand: Option<Remembered>,
     /// Why the VM must stop, once a handler said [`Next::Stop`].
     pub(crate) stopping: Option<Stop>,
     /// VMX for L1's own guests; none where L1 does not have it.

@@ -1,9 +1,11 @@
 //! VMX instructions that L1 executes: their operands, and where L1 goes on.
 
+use core::sync::atomic::{AtomicU64, Ordering};
+
 use arch::control::{Cr0, Efer};
-use arch::segment::AccessRights;
+use arch::segment::{AccessRights, SegmentName};
 use arch::{Fault, Gpr, GuestRegs, Width};
-use emulate::{read_operand, write_operand, write_operand_u64};
+use emulate::{Remembered, read_operand, write_operand};
 use nested::{Entry, L1Processor, Nested, Outcome, Permission, Refusal};
 use vmcs::fields::*;
 use vmcs::instruction_info::InstructionOperand;
@@ -14,7 +16,7 @@ use crate::cpu::Cpu;
 use crate::exits::Next;
 use crate::exits::instruction::privilege_level;
 use crate::exits::msr_list::ListedMsrs;
-use crate::registers::VmcsRegisters;
+use crate::registers::{VmcsRegisters, kernel};
 use crate::skip::skip_with_flags;
 use crate::state::{Activity, Vcpu};
 use crate::stop::Stop;
@@ -49,23 +51,23 @@ fn execute<C: Cpu, W: World>(
         VmxInstruction::Vmptrst(_) => return Ok(vmptrst(vcpu, cpu, world)),
         VmxInstruction::Vmclear(operand) => {
             admitted(vcpu, cpl)?;
-            let [pointer, _] = load(vcpu, cpu, world, operand, 8)?;
+            let [pointer, _] = load(vcpu, cpu, world.memory(), operand.info, 8)?;
             admitted(vcpu, cpl)?.vmclear(cpu, world.memory(), pointer)
         }
         VmxInstruction::Vmptrld(operand) => {
             admitted(vcpu, cpl)?;
-            let [pointer, _] = load(vcpu, cpu, world, operand, 8)?;
+            let [pointer, _] = load(vcpu, cpu, world.memory(), operand.info, 8)?;
             admitted(vcpu, cpl)?.vmptrld(cpu, world.memory(), pointer)
         }
         VmxInstruction::Invept(operand) => {
             admitted(vcpu, cpl)?;
-            let [eptp, _] = load(vcpu, cpu, world, operand, 16)?;
+            let [eptp, _] = load(vcpu, cpu, world.memory(), operand.info, 16)?;
             let kind = register(vcpu, cpu, operand.info.register_2());
             admitted(vcpu, cpl)?.invept(cpu, kind, eptp)
         }
         VmxInstruction::Invvpid(operand) => {
             admitted(vcpu, cpl)?;
-            let descriptor = load(vcpu, cpu, world, operand, 16)?;
+            let descriptor = load(vcpu, cpu, world.memory(), operand.info, 16)?;
             let kind = register(vcpu, cpu, operand.info.register_2());
             admitted(vcpu, cpl)?.invvpid(cpu, kind, descriptor)
         }
@@ -99,7 +101,7 @@ fn vmxon<C: Cpu, W: World>(
     let cr4 = vmcs.read(GUEST_CR4) & !cr4_owned | vmcs.read(CR4_READ_SHADOW) & cr4_owned;
     let permission = Permission { cr0, cr4, cpl: privilege_level(vmcs) };
     vcpu.nested.as_ref().ok_or(Fault::Ud)?.may_vmxon(permission)?;
-    let [pointer, _] = load(vcpu, cpu, world, operand, 8)?;
+    let [pointer, _] = load(vcpu, cpu, world.memory(), operand.info, 8)?;
     let nested = vcpu.nested.as_mut().ok_or(Fault::Ud)?;
     let was_outside = !nested.in_vmx_operation();
     let outcome = nested.vmxon(cpu, world.memory(), pointer);
@@ -143,10 +145,7 @@ pub(super) fn vmptrst<C: Cpu, W: World>(vcpu: &mut Vcpu, cpu: &mut C, world: &W)
     let cpl = privilege_level(cpu.vmcs());
     let stored = admitted(vcpu, cpl).map(|nested| nested.vmptrst()).and_then(|pointer| {
         let info = InstructionInfo(cpu.vmcs().read(VM_EXIT_INSTRUCTION_INFO));
-        let displacement = cpu.vmcs().read(EXIT_QUALIFICATION);
-        let registers = registers(vcpu, cpu);
-        let offset = offset(&registers, info, displacement);
-        write_operand_u64(&registers, world.memory(), info.segment(), offset, pointer)
+        store(vcpu, cpu, world.memory(), info, pointer)
     });
     match stored {
         Ok(()) => finish(vcpu, cpu, Outcome::Succeed),
@@ -325,13 +324,8 @@ fn take_from_memory<C: Cpu>(
     memory: &impl arch::GuestMemory,
     info: InstructionInfo,
 ) -> Result<u64, Fault> {
-    let displacement = cpu.vmcs().read(EXIT_QUALIFICATION);
     let bytes = if is_64_bit(cpu.vmcs()) { 8 } else { 4 };
-    let mut value = [0; 8];
-    let registers = registers(vcpu, cpu);
-    let offset = offset(&registers, info, displacement);
-    read_operand(&registers, memory, info.segment(), offset, &mut value[..bytes])?;
-    Ok(u64::from_le_bytes(value))
+    load(vcpu, cpu, memory, info, bytes).map(|[value, _]| value)
 }
 
 /// Where VMREAD puts what it read.
@@ -357,31 +351,77 @@ fn put_into_memory<C: Cpu>(
     info: InstructionInfo,
     value: u64,
 ) -> Result<(), Fault> {
-    let displacement = cpu.vmcs().read(EXIT_QUALIFICATION);
-    let bytes = if is_64_bit(cpu.vmcs()) { 8 } else { 4 };
-    let registers = registers(vcpu, cpu);
-    let offset = offset(&registers, info, displacement);
-    write_operand(&registers, memory, info.segment(), offset, &value.to_le_bytes()[..bytes])
+    if is_64_bit(cpu.vmcs()) {
+        return store(vcpu, cpu, memory, info, value);
+    }
+    let offset = offset(&vcpu.regs, cpu.vmcs(), info);
+    write_operand(&registers(vcpu, cpu), memory, info.segment(), offset, &value.to_le_bytes()[..4])
 }
 
-/// The memory operand of an instruction that has one: up to 16 bytes, as words.
-fn load<C: Cpu, W: World>(
+/// Reads the memory operand of an instruction that has one: up to 16 bytes, as words.
+fn load<C: Cpu>(
     vcpu: &mut Vcpu,
     cpu: &mut C,
-    world: &W,
-    operand: InstructionOperand,
+    memory: &impl arch::GuestMemory,
+    info: InstructionInfo,
     bytes: usize,
 ) -> Result<[u64; 2], Fault> {
-    let registers = registers(vcpu, cpu);
-    let offset = offset(&registers, operand.info, operand.displacement);
+    let offset = offset(&vcpu.regs, cpu.vmcs(), info);
+    if bytes == 8
+        && let Some(word) = word(vcpu, cpu, memory, info, offset)
+    {
+        return Ok([word.load(Ordering::Relaxed), 0]);
+    }
     let mut value = [0; 16];
-    read_operand(&registers, world.memory(), operand.info.segment(), offset, &mut value[..bytes])?;
+    read_operand(&registers(vcpu, cpu), memory, info.segment(), offset, &mut value[..bytes])?;
     let [low, high] = [0, 8].map(|at| {
         let mut word = [0; 8];
         word.copy_from_slice(&value[at..at + 8]);
         u64::from_le_bytes(word)
     });
     Ok([low, high])
+}
+
+/// Writes a memory operand of 64 bits.
+#[inline(always)]
+fn store<C: Cpu>(
+    vcpu: &mut Vcpu,
+    cpu: &mut C,
+    memory: &impl arch::GuestMemory,
+    info: InstructionInfo,
+    value: u64,
+) -> Result<(), Fault> {
+    let offset = offset(&vcpu.regs, cpu.vmcs(), info);
+    match word(vcpu, cpu, memory, info, offset) {
+        Some(word) => {
+            word.store(value, Ordering::Relaxed);
+            Ok(())
+        }
+        None => write_operand(&registers(vcpu, cpu), memory, info.segment(), offset, &value.to_le_bytes()),
+    }
+}
+
+/// The operand at `offset`, 64 bits wide, in the frequent case: an aligned word that a 64-bit kernel may write.
+#[inline(always)]
+fn word<C: Cpu>(
+    vcpu: &mut Vcpu,
+    cpu: &mut C,
+    memory: &impl arch::GuestMemory,
+    info: InstructionInfo,
+    offset: u64,
+) -> Option<&'static AtomicU64> {
+    // In 64-bit mode only FS and GS have bases.
+    if offset & 7 != 0 || matches!(info.segment(), SegmentName::Fs | SegmentName::Gs) {
+        return None;
+    }
+    let kernel = kernel(cpu.vmcs(), vcpu.cpuid.physical_address_bits())?;
+    if let Some(remembered) = &vcpu.operand
+        && let Some(word) = remembered.word(kernel, offset)
+    {
+        return Some(word);
+    }
+    vcpu.operand = Remembered::walk(memory, kernel, offset);
+    vcpu.operand.as_ref()?.word(kernel, offset)
 }
 
 fn registers<'a, C: Cpu>(vcpu: &'a mut Vcpu, cpu: &'a mut C) -> VmcsRegisters<'a, C::Vmcs> {
@@ -397,14 +437,13 @@ fn registers<'a, C: Cpu>(vcpu: &'a mut Vcpu, cpu: &'a mut C) -> VmcsRegisters<'a
 
 /// The effective address of the memory operand, as wide as the instruction's addresses are.
 #[inline(always)]
-fn offset<V: Access>(registers: &VmcsRegisters<'_, V>, info: InstructionInfo, displacement: u64) -> u64 {
-    let gpr = |number| numbered(registers.regs, registers.vmcs, number);
-    let mut sum = displacement;
+fn offset(regs: &GuestRegs, vmcs: &impl Access, info: InstructionInfo) -> u64 {
+    let mut sum = vmcs.read(EXIT_QUALIFICATION);
     if let Some(base) = info.base_number() {
-        sum = sum.wrapping_add(gpr(base));
+        sum = sum.wrapping_add(numbered(regs, vmcs, base));
     }
     if let Some(index) = info.index_number() {
-        sum = sum.wrapping_add(gpr(index) << info.index_shift());
+        sum = sum.wrapping_add(numbered(regs, vmcs, index) << info.index_shift());
     }
     match info.address_size() {
         Width::Qword => sum,
