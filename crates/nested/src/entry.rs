@@ -247,6 +247,7 @@ impl Nested {
         let has_event = EventInfo(self.vmcs12.read(VM_ENTRY_INTERRUPTION_INFO)).is_valid();
         let of_field = |slot| match self.uses.parts(slot) {
             EVENT_PARTS if !has_event => Parts::empty(),
+            _ if self.uses.canonical.contains(slot) && is_canonical(self.vmcs12.value(slot)) => Parts::empty(),
             parts => parts,
         };
         self.vmcs12.dirty.for_each(|slot| {
@@ -267,9 +268,8 @@ impl Nested {
     #[inline(always)]
     fn parts_of_rip(&self) -> Parts {
         let rip = self.vmcs12.read(GUEST_RIP);
-        let high = rip.cast_signed() >> 47;
         let was_64_bit = self.at_exit.rip >> 32 != 0;
-        if rip >> 32 == 0 || was_64_bit && (high == 0 || high == -1) { Parts::empty() } else { Parts::GUEST }
+        if rip >> 32 == 0 || was_64_bit && is_canonical(rip) { Parts::empty() } else { Parts::GUEST }
     }
 
     /// Registers that an entry loads and no exit saves stand beside what the exit did save, and need not fit it: IA32_EFER
@@ -452,6 +452,13 @@ impl<V: Access> Access for Newest<'_, V> {
     fn write_raw(&mut self, _: Encoding, _: u64) {
         debug_assert!(false, "checks write nothing");
     }
+}
+
+/// Whether bits 63:47 are equal; L1's linear addresses have 48 bits.
+#[inline(always)]
+const fn is_canonical(address: u64) -> bool {
+    let high = address.cast_signed() >> 47;
+    high == 0 || high == -1
 }
 
 /// L1's memory as the checks read it.

@@ -78,6 +78,8 @@ pub(crate) struct FieldUses {
     pub(crate) exists: SlotSet,
     /// Fields of the guest-state area that the processor saves at a VM exit and that are read back when somebody asks.
     pub(crate) cold: SlotSet,
+    /// Fields of which the rules ask nothing but that they are canonical.
+    pub(crate) canonical: SlotSet,
     /// Fields that have a copy in the shadow VMCS.
     pub(crate) copied: SlotSet,
 }
@@ -93,6 +95,23 @@ const SOFTWARE: [Encoding; 5] = [
     VMX_PREEMPTION_TIMER_VALUE.encoding(),
     GUEST_PML_INDEX.encoding(),
     GUEST_SMBASE.encoding(),
+];
+
+/// Fields that any canonical address suits, whatever the others hold.
+const CANONICAL: [Encoding; 13] = [
+    GUEST_LDTR_BASE.encoding(),
+    GUEST_TR_BASE.encoding(),
+    GUEST_GDTR_BASE.encoding(),
+    GUEST_IDTR_BASE.encoding(),
+    GUEST_SYSENTER_ESP.encoding(),
+    GUEST_SYSENTER_EIP.encoding(),
+    HOST_FS_BASE.encoding(),
+    HOST_GS_BASE.encoding(),
+    HOST_TR_BASE.encoding(),
+    HOST_GDTR_BASE.encoding(),
+    HOST_IDTR_BASE.encoding(),
+    HOST_IA32_SYSENTER_ESP.encoding(),
+    HOST_IA32_SYSENTER_EIP.encoding(),
 ];
 
 impl FieldUses {
@@ -114,6 +133,7 @@ impl FieldUses {
             masks: [0; ROOM],
             exists,
             cold: SlotSet::EMPTY,
+            canonical: SlotSet::of(|field| CANONICAL.contains(&field.encoding)),
             copied: SlotSet::of(|field| is_copied(field.encoding)),
         };
         for slot in Slot::all().filter(|&slot| exists.contains(slot)) {
@@ -257,22 +277,12 @@ fn parts(field: &FieldInfo) -> Parts {
         }
         Group::Guest if is!(VMCS_LINK_POINTER) => Parts::LINK_POINTER,
         Group::Guest if is!(GUEST_PDPTE0 | GUEST_PDPTE1 | GUEST_PDPTE2 | GUEST_PDPTE3) => Parts::PDPTES,
-        Group::Guest
-            if is!(GUEST_LDTR_BASE
-                | GUEST_LDTR_LIMIT
-                | GUEST_LDTR_ACCESS_RIGHTS
-                | GUEST_TR_BASE
-                | GUEST_TR_LIMIT
-                | GUEST_TR_ACCESS_RIGHTS
-                | GUEST_GDTR_BASE
-                | GUEST_GDTR_LIMIT
-                | GUEST_IDTR_BASE
-                | GUEST_IDTR_LIMIT) =>
-        {
-            Parts::TABLES
-        }
+        Group::Guest if is!(GUEST_LDTR_BASE | GUEST_LDTR_LIMIT | GUEST_LDTR_ACCESS_RIGHTS) => Parts::LDTR,
+        Group::Guest if is!(GUEST_TR_BASE | GUEST_TR_LIMIT | GUEST_TR_ACCESS_RIGHTS) => Parts::TR,
+        Group::Guest if is!(GUEST_GDTR_BASE | GUEST_GDTR_LIMIT | GUEST_IDTR_BASE | GUEST_IDTR_LIMIT) => Parts::TABLES,
         // These two selectors are judged with the other registers'.
-        Group::Guest if is!(GUEST_LDTR_SELECTOR | GUEST_TR_SELECTOR) => Parts::TABLES | Parts::SEGMENTS,
+        Group::Guest if is!(GUEST_LDTR_SELECTOR) => Parts::LDTR | Parts::SEGMENTS,
+        Group::Guest if is!(GUEST_TR_SELECTOR) => Parts::TR | Parts::SEGMENTS,
         Group::Guest
             if is!(GUEST_ES_BASE
                 | GUEST_CS_BASE

@@ -268,9 +268,13 @@ fn run(parts: Parts, vmcs: Raw<'_>, environment: &Environment<'_>, broken: Broke
         guest_segments::fs::check(state, broken)?;
         guest_segments::gs::check(state, broken)?;
     }
-    if parts.contains(Parts::TABLES) {
+    if parts.contains(Parts::TR) {
         guest_descriptor_tables::tr::check(state, broken)?;
+    }
+    if parts.contains(Parts::LDTR) {
         guest_descriptor_tables::ldtr::check(state, broken)?;
+    }
+    if parts.contains(Parts::TABLES) {
         guest_descriptor_tables::tables::check(state, broken)?;
     }
     if parts.contains(Parts::RIP_RFLAGS) {

@@ -16,7 +16,7 @@ bitflags! {
         const REGISTERS = 1 << 3;
         /// ES, CS, SS, DS, FS and GS.
         const SEGMENTS = 1 << 4;
-        /// LDTR, TR, GDTR and IDTR.
+        /// GDTR and IDTR.
         const TABLES = 1 << 5;
         /// RIP and RFLAGS.
         const RIP_RFLAGS = 1 << 6;
@@ -26,8 +26,12 @@ bitflags! {
         const LINK_POINTER = 1 << 8;
         /// Page-directory-pointer-table entries.
         const PDPTES = 1 << 9;
+        /// TR.
+        const TR = 1 << 10;
+        /// LDTR.
+        const LDTR = 1 << 11;
         /// All of the guest state.
         const GUEST = Self::REGISTERS.bits() | Self::SEGMENTS.bits() | Self::TABLES.bits() | Self::RIP_RFLAGS.bits()
-            | Self::NON_REGISTER.bits() | Self::LINK_POINTER.bits() | Self::PDPTES.bits();
+            | Self::TR.bits() | Self::LDTR.bits() | Self::NON_REGISTER.bits() | Self::LINK_POINTER.bits() | Self::PDPTES.bits();
     }
 }
