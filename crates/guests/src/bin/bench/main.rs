@@ -12,7 +12,7 @@ use core::sync::atomic::{AtomicU64, Ordering};
 use arch::apic::{DEFAULT_BASE, Register};
 use arch::exception::Vector;
 use arch::msr::Msr;
-use guests::{apic, cpu, entry, expect_fault, interrupts, memory, msr, pic, port, println};
+use guests::{apic, cpu, entry, expect_fault, interrupts, memory, msr, multiboot, pic, port, println};
 
 entry!(main);
 
@@ -66,6 +66,11 @@ unsafe extern "C" {
 }
 
 fn main() {
+    if let Some(rounds) = multiboot::number("round-trips") {
+        // How many exits a round trip takes only the hypervisor below can count: this many, and nothing else.
+        nested::only_round_trips(rounds.into());
+        return;
+    }
     pic::remap();
     processor();
     ports();

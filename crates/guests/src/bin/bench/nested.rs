@@ -54,6 +54,21 @@ fn read(field: vmcs::Field<vmcs::field::Natural>) {
     core::hint::black_box(Current.read(field));
 }
 
+/// How many round trips [`only_round_trips`] makes.
+static LEFT: AtomicU64 = AtomicU64::new(0);
+
+/// `rounds` times CPUID in L2, for an L1 that does the least.
+pub(crate) fn only_round_trips(rounds: u64) {
+    if !setup::is_offered() {
+        return;
+    }
+    setup::on();
+    LEFT.store(rounds, Ordering::Relaxed);
+    let code = || (0..LEFT.load(Ordering::Relaxed)).for_each(|_| _ = cpu::cpuid(0, 0));
+    run(&mut L2::new(|| {}), code, || {}, map_nothing);
+    must("VMXOFF", instructions::vmxoff());
+}
+
 fn vmx_instructions(capabilities: &Capabilities) {
     let l2 = L2::new(|| {});
     let other = setup::region();
