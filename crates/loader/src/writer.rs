@@ -45,8 +45,8 @@ impl<'m> Writer<'m> {
     }
 }
 
-/// Memory is cleared in pieces of a page.
-static ZEROS: [u8; 4096] = [0; 4096];
+/// Memory is cleared in pieces of this, which the image carries.
+static ZEROS: [u8; 256] = [0; 256];
 
 /// Writes `len` zeros at `start`.
 pub(crate) fn clear(memory: &impl GuestMemory, start: u64, len: u64) -> Result<(), LoadError> {
