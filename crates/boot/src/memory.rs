@@ -70,14 +70,15 @@ impl MemoryMap {
         const FULL: BootError = BootError::TooMany { what: "memory ranges", limit: MAX_RANGES };
         let mut pages: Vec<(Range<u64>, MemoryKind), MAX_RANGES> = Vec::new();
         let mut borders: Vec<u64, { 2 * MAX_RANGES }> = Vec::new();
+        // There are few, and they come nearly in order.
+        let mut insert = |border| borders.insert(borders.partition_point(|other| *other < border), border);
         for range in ranges {
             let covered = in_pages(range);
             if !covered.is_empty() {
-                borders.push(covered.start).and(borders.push(covered.end)).map_err(|_| FULL)?;
+                insert(covered.start).and(insert(covered.end)).map_err(|_| FULL)?;
                 pages.push((covered, range.kind)).map_err(|_| FULL)?;
             }
         }
-        borders.sort_unstable();
 
         // Between two neighbouring borders nothing changes, so one look decides for all pages there.
         let mut map: Vec<MemoryRange, MAX_RANGES> = Vec::new();

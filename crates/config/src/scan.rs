@@ -55,9 +55,9 @@ impl<'t> Scanner<'t> {
         }
     }
 
-    /// Takes as many bytes, which end with a character. Checked, so that no text of the user's reaches a panic.
-    fn take_bytes(&mut self, len: usize) -> &'t str {
-        let (taken, rest) = self.rest.split_at_checked(len).unwrap_or((self.rest, ""));
+    /// Takes the characters up to the first one that `ends` is true of.
+    fn take_until(&mut self, ends: impl Fn(char) -> bool) -> &'t str {
+        let (taken, rest) = before(self.rest, ends);
         self.rest = rest;
         taken
     }
@@ -76,12 +76,13 @@ impl<'t> Scanner<'t> {
     pub(crate) fn end_of_line(&mut self) -> Result<(), ConfigError> {
         self.blanks();
         if self.rest.starts_with('#') {
-            let end = self.rest.find('\n').unwrap_or(self.rest.len());
+            let (comment, rest) = before(self.rest, |character| character == '\n');
             // "Control characters other than tab ... are not permitted in comments."
-            let comment = self.take_bytes(end).trim_end_matches('\r');
+            let comment = comment.trim_end_matches('\r');
             if comment.chars().any(|character| character.is_ascii_control() && character != '\t') {
                 return Err(self.error(ErrorKind::Expected("a comment without control characters")));
             }
+            self.rest = rest;
         }
         if self.take("\n") || self.take("\r\n") {
             self.line += 1;
@@ -104,11 +105,8 @@ impl<'t> Scanner<'t> {
     /// A bare key.
     pub(crate) fn bare_key(&mut self) -> Result<&'t str, ConfigError> {
         let is_key = |character: char| character.is_ascii_alphanumeric() || matches!(character, '-' | '_');
-        let len = self.rest.find(|character| !is_key(character)).unwrap_or(self.rest.len());
-        if len == 0 {
-            return Err(self.error(ErrorKind::Expected("a key")));
-        }
-        Ok(self.take_bytes(len))
+        let key = self.take_until(|character| !is_key(character));
+        if key.is_empty() { Err(self.error(ErrorKind::Expected("a key"))) } else { Ok(key) }
     }
 
     /// `true` or `false`.
@@ -120,17 +118,16 @@ impl<'t> Scanner<'t> {
     /// A decimal number from `min` to `max`, underscores between digits allowed.
     pub(crate) fn integer(&mut self, min: u32, max: u32) -> Result<u32, ConfigError> {
         const WHAT: ErrorKind = ErrorKind::Expected("a whole decimal number");
-        let len = self.rest.find(|character: char| !matches!(character, '0'..='9' | '_')).unwrap_or(self.rest.len());
-        let digits = self.take_bytes(len);
+        let (digits, rest) = before(self.rest, |character| !matches!(character, '0'..='9' | '_'));
         let leading_zero = digits.len() > 1 && digits.starts_with('0');
         if leading_zero || digits.split('_').any(str::is_empty) {
             return Err(self.error(WHAT));
         }
         // A fraction, exponent or prefix belongs to a number of another kind.
-        if self
-            .rest
-            .starts_with(|character: char| character.is_ascii_alphanumeric() || matches!(character, '.' | '+' | '-'))
-        {
+        let goes_on = |character: char| {
+            !character.is_ascii() || character.is_ascii_alphanumeric() || matches!(character, '.' | '+' | '-')
+        };
+        if rest.starts_with(goes_on) {
             return Err(self.error(WHAT));
         }
         let value = digits
@@ -138,7 +135,10 @@ impl<'t> Scanner<'t> {
             .filter(|digit| *digit != b'_')
             .try_fold(0u32, |value, digit| value.checked_mul(10)?.checked_add(u32::from(digit - b'0')));
         match value {
-            Some(value) if (min..=max).contains(&value) => Ok(value),
+            Some(value) if (min..=max).contains(&value) => {
+                self.rest = rest;
+                Ok(value)
+            }
             _ => Err(self.error(ErrorKind::OutOfRange { min, max })),
         }
     }
@@ -147,29 +147,28 @@ impl<'t> Scanner<'t> {
     pub(crate) fn string<const N: usize>(&mut self) -> Result<String<N>, ConfigError> {
         self.expect("\"", "a string in double quotes")?;
         let mut string = String::new();
-        loop {
-            let Some(character) = self.peek() else {
-                return Err(self.error(ErrorKind::Expected("the string's closing quote")));
-            };
-            let meant = match character {
-                '\n' | '\r' => return Err(self.error(ErrorKind::Expected("the string's closing quote"))),
-                '\\' => self.escape()?,
-                _ => {
-                    self.take_bytes(character.len_utf8());
-                    match character {
-                        '"' => return Ok(string),
-                        '\0'..='\u{8}' | '\u{b}'..='\u{1f}' | '\u{7f}' => {
-                            return Err(self.error(ErrorKind::BadCharacter));
-                        }
-                        _ => character,
-                    }
-                }
-            };
-            if meant == '\0' {
-                return Err(self.error(ErrorKind::BadCharacter));
-            }
-            string.push(meant).map_err(|_| self.error(ErrorKind::TooLong { limit: N }))?;
+        while let Some(character) = self.string_character()? {
+            string.push(character).map_err(|_| self.error(ErrorKind::TooLong { limit: N }))?;
         }
+        Ok(string)
+    }
+
+    /// The next character that a string means; `None` at its closing quote. Takes it.
+    fn string_character(&mut self) -> Result<Option<char>, ConfigError> {
+        let mut characters = self.rest.chars();
+        let meant = match characters.next() {
+            None | Some('\n' | '\r') => return Err(self.error(ErrorKind::Expected("the string's closing quote"))),
+            Some('\\') => self.escape()?,
+            Some(character) => {
+                self.rest = characters.as_str();
+                match character {
+                    '"' => return Ok(None),
+                    '\0'..='\u{8}' | '\u{b}'..='\u{1f}' | '\u{7f}' => return Err(self.error(ErrorKind::BadCharacter)),
+                    _ => character,
+                }
+            }
+        };
+        if meant == '\0' { Err(self.error(ErrorKind::BadCharacter)) } else { Ok(Some(meant)) }
     }
 
     /// An escape sequence, its backslash next.
@@ -199,4 +198,9 @@ impl<'t> Scanner<'t> {
         self.rest = characters.as_str();
         Ok(meant)
     }
+}
+
+/// `text` before and from the first character that `ends` is true of.
+fn before(text: &str, ends: impl Fn(char) -> bool) -> (&str, &str) {
+    text.find(ends).and_then(|end| text.split_at_checked(end)).unwrap_or((text, ""))
 }

@@ -23,8 +23,8 @@ use crate::walk::{AccessKind, Paging};
 #[inline]
 pub fn access(
     registers: &mut impl Registers,
-    memory: &impl GuestMemory,
-    device: &mut impl Device,
+    memory: &dyn GuestMemory,
+    device: &mut dyn Device,
     faulting: GuestPhys,
 ) -> Result<Done, Failure> {
     let paging = registers.paging();
@@ -54,9 +54,9 @@ pub(crate) fn next_rip(rip: u64, code: CodeSize, length: u8) -> u64 {
 
 /// The memory operand's place, checked for what the instruction does with it.
 #[inline]
-fn find_operand<M: GuestMemory>(
+fn find_operand(
     registers: &impl Registers,
-    reach: &Reach<'_, M, impl Device>,
+    reach: &Reach<'_>,
     paging: &Paging,
     code: CodeSize,
     instruction: &Instruction,
@@ -114,12 +114,7 @@ fn effective_address(registers: &impl Registers, code: CodeSize, instruction: &I
 
 /// Performs an instruction that has one memory operand, at `place`.
 #[inline]
-fn execute<M: GuestMemory>(
-    registers: &mut impl Registers,
-    reach: &mut Reach<'_, M, impl Device>,
-    place: Place,
-    instruction: &Instruction,
-) {
+fn execute(registers: &mut impl Registers, reach: &mut Reach<'_>, place: Place, instruction: &Instruction) {
     let width = instruction.width;
     match (instruction.operation, instruction.other) {
         (Operation::Mov, Other::Register(register)) if !instruction.to_memory => {
@@ -143,12 +138,7 @@ fn execute<M: GuestMemory>(
 }
 
 /// Those that set flags, or both read and write their memory operand.
-fn modify<M: GuestMemory>(
-    registers: &mut impl Registers,
-    reach: &mut Reach<'_, M, impl Device>,
-    place: Place,
-    instruction: &Instruction,
-) {
+fn modify(registers: &mut impl Registers, reach: &mut Reach<'_>, place: Place, instruction: &Instruction) {
     let width = instruction.width;
     let in_memory = reach.load(place, width);
     let other = read_other(registers, instruction.other, width);

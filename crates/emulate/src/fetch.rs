@@ -14,7 +14,7 @@ use crate::walk::{AccessKind, Paging, translate};
 #[inline]
 pub(crate) fn fetch(
     registers: &impl Registers,
-    memory: &impl GuestMemory,
+    memory: &dyn GuestMemory,
     paging: &Paging,
     code: CodeSize,
 ) -> Result<Instruction, Failure> {

@@ -27,9 +27,9 @@ pub(crate) struct Place {
 }
 
 /// What can be reached: RAM, devices, and the page that is known to be a device's because the access to it exited.
-pub(crate) struct Reach<'a, M, D> {
-    pub(crate) memory: &'a M,
-    pub(crate) device: &'a mut D,
+pub(crate) struct Reach<'a> {
+    pub(crate) memory: &'a dyn GuestMemory,
+    pub(crate) device: &'a mut dyn Device,
     pub(crate) exited: GuestPhys,
 }
 
@@ -37,7 +37,7 @@ impl Place {
     /// Translates `width` at `linear` for an access of `kind`; both pages, before anything is accessed.
     #[inline]
     pub(crate) fn find(
-        memory: &impl GuestMemory,
+        memory: &dyn GuestMemory,
         paging: &Paging,
         code: CodeSize,
         linear: Linear,
@@ -67,7 +67,7 @@ pub(crate) fn split(linear: Linear, width: Width) -> Option<usize> {
     usize::try_from(left).ok().filter(|&left| left < width.bytes())
 }
 
-impl<M: GuestMemory, D: Device> Reach<'_, M, D> {
+impl Reach<'_> {
     /// Whether a part of `place` is a device's.
     pub(crate) fn is_device(&self, place: Place, width: Width) -> bool {
         self.is_device_page(place.first) || place.split < width.bytes() && self.is_device_page(place.second)
@@ -125,7 +125,7 @@ impl Place {
     }
 
     /// Reads an operand that is wholly in RAM, zero-extended.
-    pub(crate) fn load_ram(self, memory: &impl GuestMemory, width: Width) -> Result<u64, OutsideMemory> {
+    pub(crate) fn load_ram(self, memory: &dyn GuestMemory, width: Width) -> Result<u64, OutsideMemory> {
         let mut bytes = [0; 8];
         let (first, second) = bytes[..width.bytes()].split_at_mut(self.split);
         memory.read(self.first, first)?;
@@ -136,7 +136,7 @@ impl Place {
     }
 
     /// Writes an operand that is wholly in RAM.
-    pub(crate) fn store_ram(self, memory: &impl GuestMemory, width: Width, value: u64) -> Result<(), OutsideMemory> {
+    pub(crate) fn store_ram(self, memory: &dyn GuestMemory, width: Width, value: u64) -> Result<(), OutsideMemory> {
         let bytes = value.to_le_bytes();
         let (first, second) = bytes[..width.bytes()].split_at(self.split);
         memory.write(self.first, first)?;

@@ -48,8 +48,8 @@ pub trait Ports {
 /// no bytes, where that operand is not in RAM. Never [`Failure::NotDevice`].
 pub fn string_io(
     registers: &mut impl Registers,
-    memory: &impl GuestMemory,
-    ports: &mut impl Ports,
+    memory: &dyn GuestMemory,
+    ports: &mut dyn Ports,
     io: &IoString,
 ) -> Result<Done, Failure> {
     let code = registers.code_size();
@@ -75,8 +75,8 @@ pub fn string_io(
 
 fn iterate(
     registers: &mut impl Registers,
-    memory: &impl GuestMemory,
-    ports: &mut impl Ports,
+    memory: &dyn GuestMemory,
+    ports: &mut dyn Ports,
     io: &IoString,
     step: u64,
 ) -> Result<(), Failure> {

@@ -7,7 +7,7 @@ use arch::{Gpr, GuestMemory, Width};
 use crate::execute::finish;
 use crate::operand::{CodeSize, Instruction, Operation, Register};
 use crate::outcome::{Done, Failure};
-use crate::place::{Device, Place, Reach};
+use crate::place::{Place, Reach};
 use crate::registers::{self, ACCUMULATOR, Registers, advance};
 use crate::segment;
 use crate::walk::{AccessKind, Paging};
@@ -17,9 +17,9 @@ use crate::walk::{AccessKind, Paging};
 pub const BATCH: usize = 64;
 
 /// Executes a string instruction that touches a device.
-pub(crate) fn execute<M: GuestMemory>(
+pub(crate) fn execute(
     registers: &mut impl Registers,
-    reach: &mut Reach<'_, M, impl Device>,
+    reach: &mut Reach<'_>,
     paging: &Paging,
     code: CodeSize,
     instruction: &Instruction,
@@ -68,7 +68,7 @@ pub(crate) fn count(registers: &impl Registers, address_width: Width) -> u64 {
 /// The place of an element at `segment`:`index`.
 pub(crate) fn element(
     registers: &impl Registers,
-    memory: &impl GuestMemory,
+    memory: &dyn GuestMemory,
     paging: &Paging,
     code: CodeSize,
     (segment, index): (SegmentName, Gpr),
@@ -81,9 +81,9 @@ pub(crate) fn element(
 }
 
 /// One element. Both addresses are translated first, so that a fault leaves no trace.
-fn iterate<M: GuestMemory>(
+fn iterate(
     registers: &mut impl Registers,
-    reach: &mut Reach<'_, M, impl Device>,
+    reach: &mut Reach<'_>,
     paging: &Paging,
     code: CodeSize,
     instruction: &Instruction,

@@ -83,7 +83,7 @@ const ATTEMPTS: usize = 16;
 /// # Errors
 /// [`Fault::Pf`] with the error code and the address for CR2; flags have then not been touched.
 pub fn translate(
-    memory: &impl GuestMemory,
+    memory: &dyn GuestMemory,
     paging: &Paging,
     linear: Linear,
     kind: AccessKind,
@@ -143,7 +143,7 @@ struct Walk {
 
 /// Finds the page of `linear`, whoever may use it. The error is the P and RSVD bits of the error code.
 #[inline]
-fn walk(memory: &impl GuestMemory, paging: &Paging, format: Format, linear: u64) -> Result<Walk, u32> {
+fn walk(memory: &dyn GuestMemory, paging: &Paging, format: Format, linear: u64) -> Result<Walk, u32> {
     let mut walk = Walk {
         used: [(GuestPhys(0), Entry(0)); 5],
         count: 0,
@@ -187,7 +187,7 @@ fn walk(memory: &impl GuestMemory, paging: &Paging, format: Format, linear: u64)
 
 /// The page directory that PAE paging uses for `linear`. The four entries above it were loaded, and their reserved bits
 /// checked, when CR3 was loaded; they restrict nothing and have no accessed flag (SDM 3A, 4.4.1 "PDPTE Registers").
-fn page_directory(memory: &impl GuestMemory, paging: &Paging, linear: u64) -> Result<GuestPhys, u32> {
+fn page_directory(memory: &dyn GuestMemory, paging: &Paging, linear: u64) -> Result<GuestPhys, u32> {
     let index = linear >> 30 & 3;
     let entry = match paging.pdptes {
         Some(pdptes) => pdptes[index as usize & 3],
@@ -197,7 +197,7 @@ fn page_directory(memory: &impl GuestMemory, paging: &Paging, linear: u64) -> Re
 }
 
 #[inline]
-fn read(memory: &impl GuestMemory, format: Format, at: GuestPhys) -> Entry {
+fn read(memory: &dyn GuestMemory, format: Format, at: GuestPhys) -> Entry {
     if format == Format::Bits32 {
         memory.read_u32(at).map_or(Entry(0xffff_ffff), |entry| Entry(entry.into()))
     } else {
@@ -223,7 +223,7 @@ impl Walk {
     /// Sets the accessed flag in every entry used, and the dirty flag in the last one for a write. `false` when another
     /// vCPU has changed one of them meanwhile, so that the walk is out of date.
     #[inline]
-    fn set_flags(&self, memory: &impl GuestMemory, write: bool) -> bool {
+    fn set_flags(&self, memory: &dyn GuestMemory, write: bool) -> bool {
         let last = self.count - 1;
         self.used[..self.count].iter().enumerate().all(|(n, &(at, entry))| {
             let flagged = entry.with_flags(write && n == last);
@@ -235,7 +235,7 @@ impl Walk {
 /// Replaces one entry if it is still what was read.
 #[cold]
 fn replace(
-    memory: &impl GuestMemory,
+    memory: &dyn GuestMemory,
     format: Format,
     at: GuestPhys,
     old: Entry,

@@ -54,8 +54,10 @@ pub(crate) struct Guest {
 /// Bytes of a page, as a length.
 const PAGE_BYTES: usize = 4096;
 
-/// The embedded guest.
-static DEMO: &[u8] = include_bytes!(env!("NESTLING_DEMO"));
+/// The embedded guest, packed by the build script.
+static DEMO: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/demo.deflate"));
+/// Its bytes when it is unpacked.
+const DEMO_LENGTH: usize = include!(concat!(env!("OUT_DIR"), "/demo_length"));
 
 /// Makes the VM that `description` describes, out of boot modules that `module` finds by name.
 pub(crate) fn make(
@@ -153,7 +155,7 @@ fn load(
     };
     let (kernel, kernel_name) = match &description.kernel {
         Some(file) => (find(file)?, description.kernel_name.as_str()),
-        None => (DEMO, "demo"),
+        None => (unpack_demo()?, "demo"),
     };
     let initrd = description.initrd.as_ref().map(|file| find(file)).transpose()?;
     let mut modules = heapless::Vec::<ModuleImage<'_>, { config::vm::MAX_MODULES }>::new();
@@ -164,6 +166,14 @@ fn load(
     }
     let images = Images { kernel, kernel_name, initrd, modules: &modules, command_line: &description.command_line };
     loader::load(&images, memory, layout).map_err(|error| sentence(format_args!("{error}")))
+}
+
+/// The embedded guest's ELF file.
+fn unpack_demo() -> Result<&'static [u8], Sentence> {
+    let demo = leak(DEMO_LENGTH, |_| 0)?;
+    // It was packed from as many bytes. Should it fail nevertheless, the loader says what is wrong with what there is.
+    let _ = miniz_oxide::inflate::decompress_slice_iter_to_slice(demo, core::iter::once(DEMO), false, true);
+    Ok(demo)
 }
 
 fn flat_start(entry: &EntryState) -> FlatStart {

@@ -29,8 +29,12 @@ impl GuestRam {
     /// Adds a piece; `Err` gives it back when there are too many.
     pub(crate) fn add(&mut self, guest: GuestPhys, host: Shared) -> Result<(), Shared> {
         self.pieces.push(Piece { guest: guest.get(), host }).map_err(|piece| piece.host)?;
-        // Most accesses are to the largest piece.
-        self.pieces.sort_unstable_by_key(|piece| core::cmp::Reverse(piece.host.length()));
+        // Most accesses are to the largest piece: it comes first.
+        if let [first, .., last] = self.pieces.as_mut_slice()
+            && last.host.length() > first.host.length()
+        {
+            core::mem::swap(first, last);
+        }
         Ok(())
     }
 

@@ -45,8 +45,8 @@ impl<'m> Writer<'m> {
     }
 }
 
-/// Memory is cleared in pieces of so many bytes.
-static ZEROS: [u8; 512] = [0; 512];
+/// Memory is cleared in pieces of this, which the image carries.
+static ZEROS: [u8; 256] = [0; 256];
 
 /// Writes `len` zeros at `start`.
 pub(crate) fn clear(memory: &impl GuestMemory, start: u64, len: u64) -> Result<(), LoadError> {

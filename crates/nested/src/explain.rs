@@ -135,7 +135,7 @@ impl Display for Explanation {
 impl PartialEq for Explanation {
     /// The same cause, whatever the values are.
     fn eq(&self, other: &Self) -> bool {
-        self.rule.map(|rule| rule.name) == other.rule.map(|rule| rule.name) && self.outcome == other.outcome
+        self.rule == other.rule && self.outcome == other.outcome
     }
 }
 

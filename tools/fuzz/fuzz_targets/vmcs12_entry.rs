@@ -45,7 +45,7 @@ fn poke(ram: &Ram, (word, value): (u16, u64)) {
 
 /// Enters; false if L1 is not alive any more.
 fn enter(bench: &mut NestedBench, launch: bool) -> bool {
-    let expected = bench.broken_rule().map(|rule| rule.name);
+    let expected = bench.broken_rule().map(|rule| rule.name());
     let count = bench.refused.len();
     match bench.enter(launch) {
         Entry::Entered { .. } => {
@@ -55,7 +55,7 @@ fn enter(bench: &mut NestedBench, launch: bool) -> bool {
         // A failure by a rule is by the first one that is broken; others are the launch state and the list of MSRs.
         Entry::Failed(_) | Entry::Exited if bench.refused.len() > count => {
             let refused = bench.refused.last().copied().flatten();
-            assert_eq!(refused.map(|rule| rule.name), expected);
+            assert_eq!(refused.map(|rule| rule.name()), expected);
             assert!(bench.explained.starts_with("entry of L1 failed"));
         }
         Entry::Failed(_) => {}

@@ -172,7 +172,7 @@ impl Driver {
             self.undo.clear();
             self.bench.assert_vmcs02_is_valid();
             if let Some(rule) = expected {
-                assert!(rule.is_none(), "an entry was made that breaks {:?}", rule.map(|rule| rule.name));
+                assert!(rule.is_none(), "an entry was made that breaks {:?}", rule.map(|rule| rule.name()));
             }
             let vmcs02 = self.bench.vmcs(Which::Vmcs02);
             let counted = in_force(vmcs02);
@@ -187,7 +187,7 @@ impl Driver {
             assert_eq!(self.bench.cpu.current(), Which::Vmcs01);
             if let Some(rule) = expected {
                 let refused = self.bench.refused.last().copied().flatten();
-                assert_eq!(rule.map(|rule| rule.name), refused.map(|rule| rule.name));
+                assert_eq!(rule.map(|rule| rule.name()), refused.map(|rule| rule.name()));
             }
             seen.push(Seen::Exit(in_force(self.bench.vmcs(Which::Vmcs01))));
             seen.push(self.vmcs12());

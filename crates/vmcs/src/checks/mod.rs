@@ -63,12 +63,8 @@ impl Outcome {
 /// One bullet of the manual.
 #[derive(Debug)]
 pub struct Rule {
-    /// A short name, unique among the rules.
-    pub name: &'static str,
-    /// Number of the manual's section, in SDM 3C.
-    pub section: &'static str,
-    /// Title of that section.
-    pub title: &'static str,
+    /// Where the manual has it.
+    pub section: &'static Section,
     /// What must hold.
     pub statement: &'static str,
     /// The fields that it is about. Control words that only say whether it applies are not among them.
@@ -77,16 +73,45 @@ pub struct Rule {
     pub outcome: Outcome,
 }
 
+/// A section of SDM 3C.
+#[derive(Debug)]
+pub struct Section {
+    /// Its number.
+    pub number: &'static str,
+    /// Its title.
+    pub title: &'static str,
+}
+
+/// Rules with their names.
+type Group = &'static [(&'static Rule, &'static str)];
+
+impl Rule {
+    /// A short name, unique among the rules. It is not part of the rule, so that a program that does not ask for it does
+    /// not carry it.
+    pub fn name(&self) -> &'static str {
+        named_rules().find(|(rule, _)| core::ptr::eq(*rule, self)).map_or("", |(_, name)| name)
+    }
+}
+
+impl PartialEq for Rule {
+    /// Each rule is there once.
+    fn eq(&self, other: &Self) -> bool {
+        core::ptr::eq(self, other)
+    }
+}
+
+impl Eq for Rule {}
+
 impl core::fmt::Display for Rule {
     fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
-        write!(f, "{} (SDM 3C {} \"{}\")", self.statement, self.section, self.title)
+        write!(f, "{} (SDM 3C {} \"{}\")", self.statement, self.section.number, self.section.title)
     }
 }
 
 #[cfg(feature = "defmt")]
 impl defmt::Format for Rule {
     fn format(&self, f: defmt::Formatter<'_>) {
-        defmt::write!(f, "{=str} (SDM 3C {=str} \"{=str}\")", self.statement, self.section, self.title);
+        defmt::write!(f, "{=str} (SDM 3C {=str} \"{=str}\")", self.statement, self.section.number, self.section.title);
     }
 }
 
@@ -207,6 +232,10 @@ pub fn for_each_broken(vmcs: &impl Access, environment: &Environment<'_>, mut br
 
 /// All rules: controls, host state, guest state.
 pub fn rules() -> impl Iterator<Item = &'static Rule> {
+    named_rules().map(|(rule, _)| rule)
+}
+
+fn named_rules() -> impl Iterator<Item = (&'static Rule, &'static str)> {
     [
         controls::RULES,
         exit_entry_controls::exit::RULES,

@@ -79,7 +79,7 @@ impl Machine {
 
     fn broken(&self) -> Vec<&'static str> {
         let mut names = Vec::new();
-        checks::for_each_broken(&self.vmcs, &self.environment(), |rule| names.push(rule.name));
+        checks::for_each_broken(&self.vmcs, &self.environment(), |rule| names.push(rule.name()));
         names
     }
 }
@@ -107,7 +107,7 @@ fn each_change_breaks_its_rule() {
         let broken = machine.broken();
         assert_eq!(broken.join(" "), expected);
         let first = checks::first_broken(&machine.vmcs, &machine.environment());
-        assert_eq!(first.map(|rule| rule.name), broken.first().copied());
+        assert_eq!(first.map(|rule| rule.name()), broken.first().copied());
     }
 }
 
@@ -115,9 +115,9 @@ fn each_change_breaks_its_rule() {
 #[test]
 fn each_rule_has_a_row() {
     let tried: HashSet<&str> = all_rows().iter().flat_map(|(names, _)| names.split(' ')).collect();
-    let untried: Vec<_> = checks::rules().map(|rule| rule.name).filter(|name| !tried.contains(name)).collect();
+    let untried: Vec<_> = checks::rules().map(|rule| rule.name()).filter(|name| !tried.contains(name)).collect();
     assert_eq!(untried, [""; 0]);
-    let names: HashSet<_> = checks::rules().map(|rule| rule.name).collect();
+    let names: HashSet<_> = checks::rules().map(|rule| rule.name()).collect();
     assert_eq!(names.len(), checks::rules().count());
 }
 
@@ -126,18 +126,18 @@ fn each_rule_has_a_row() {
 #[test]
 fn outcomes_follow_from_the_section() {
     for rule in checks::rules() {
-        let qualification = match (rule.section, rule.name) {
+        let qualification = match (rule.section.number, rule.name()) {
             (_, "GUEST_PDPTES_RESERVED") => 2,
             (_, "GUEST_NMI_WHILE_STI") => 3,
             (_, name) if name.starts_with("LINK_POINTER") => 4,
             _ => 0,
         };
-        let expected = match &rule.section[..4] {
-            _ if rule.section.starts_with("27.2.1") => Outcome::VmFail(InstructionError::INVALID_CONTROL_FIELDS),
+        let expected = match &rule.section.number[..4] {
+            _ if rule.section.number.starts_with("27.2.1") => Outcome::VmFail(InstructionError::INVALID_CONTROL_FIELDS),
             "27.2" => Outcome::VmFail(InstructionError::INVALID_HOST_STATE),
             _ => Outcome::Exit { reason: ExitReason::ENTRY_FAILURE_GUEST_STATE, qualification },
         };
-        assert_eq!(rule.outcome, expected, "{}", rule.name);
+        assert_eq!(rule.outcome, expected, "{}", rule.name());
     }
 }
 
@@ -147,7 +147,7 @@ fn outcomes_follow_from_the_section() {
 fn groups_are_judged_in_the_processors_order() {
     let mut machine = Machine::new();
     machine.vmcs.write(GUEST_RFLAGS, 0);
-    let first = |machine: &Machine| checks::first_broken(&machine.vmcs, &machine.environment()).unwrap().name;
+    let first = |machine: &Machine| checks::first_broken(&machine.vmcs, &machine.environment()).unwrap().name();
     assert_eq!(first(&machine), "GUEST_RFLAGS_RESERVED");
     machine.vmcs.write(HOST_CR3, TOO_WIDE);
     assert_eq!(first(&machine), "HOST_CR3_WIDTH");

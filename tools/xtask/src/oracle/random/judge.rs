@@ -33,7 +33,7 @@ pub(super) fn judge(machine: &Machine, seed: u32, first: u32, bare: &[Outcome], 
     for ((index, &bare), position) in (first..).zip(bare).zip(0..) {
         let round = Round::new(seed, index);
         let by_manual = predict(&round, &machine.capabilities, machine.physical_address_bits);
-        report.broken.extend(by_manual.broken.iter().map(|(rule, _)| rule.name));
+        report.broken.extend(by_manual.broken.iter().map(|(rule, _)| rule.name()));
         let word = bare.to_string().split(' ').next().unwrap_or_default().to_owned();
         *report.outcomes.entry(word).or_default() += 1;
         if let (true, Passed::Enters(exit)) = (by_manual.broken.is_empty(), by_manual.passed) {
@@ -78,7 +78,7 @@ fn as_emulator(round: &Round, by_manual: &Prediction) -> (Prediction, BTreeSet<u
         .iter()
         .filter_map(|&(rule, outcome)| {
             let error =
-                emulator_errors::ALL.iter().position(|error| error.rules.contains(&rule.name) && (error.when)(round));
+                emulator_errors::ALL.iter().position(|error| error.rules.contains(&rule.name()) && (error.when)(round));
             let Some(error) = error else { return Some((rule, outcome)) };
             errors.insert(error);
             match emulator_errors::ALL[error].does {
@@ -107,7 +107,7 @@ fn describe(index: u32, round: &Round, by_manual: &Prediction, what: &str) -> St
         let _ = writeln!(text, "    the word at {address:#x} = {word:#x} instead of {before:#x}");
     }
     for (rule, _) in &by_manual.broken {
-        let _ = writeln!(text, "    {}: {rule}", rule.name);
+        let _ = writeln!(text, "    {}: {rule}", rule.name());
     }
     text
 }
@@ -135,8 +135,9 @@ impl Report {
             };
         }
         let _ = writeln!(text, "L2 ran in {} rounds, with a predicted exit in {}", self.entered[0], self.entered[1]);
-        let within_reach =
-            || vmcs::checks::rules().map(|rule| rule.name).filter(|name| !rounds::touched::OUT_OF_REACH.contains(name));
+        let within_reach = || {
+            vmcs::checks::rules().map(|rule| rule.name()).filter(|name| !rounds::touched::OUT_OF_REACH.contains(name))
+        };
         let (broken, missed): (Vec<&str>, Vec<&str>) = within_reach().partition(|name| self.broken.contains(name));
         let _ = writeln!(text, "{} of {} rules within reach were broken", broken.len(), within_reach().count());
         // A short run misses many.
@@ -212,7 +213,7 @@ mod tests {
     /// A case about a rule that is no more would never explain anything.
     #[test]
     fn listed_errors_name_rules_that_exist() {
-        let names: BTreeSet<&str> = vmcs::checks::rules().map(|rule| rule.name).collect();
+        let names: BTreeSet<&str> = vmcs::checks::rules().map(|rule| rule.name()).collect();
         for error in ALL {
             assert!(error.rules.iter().all(|rule| names.contains(rule)), "{:?}", error.rules);
         }
