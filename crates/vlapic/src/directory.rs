@@ -42,6 +42,13 @@ impl<const N: usize> Directory<N> {
         unpack(self.words.get(index).map_or(0, |word| word.load(Ordering::Acquire)))
     }
 
+    /// Whether vCPU `index` shares its APIC id with another: a message to that id then reaches both. Disabled APICs have none.
+    pub fn is_aliased(&self, index: usize) -> bool {
+        let own = self.identity(index);
+        let is_same = |other: Identity| other.mode != Mode::Disabled && other.id == own.id;
+        own.mode != Mode::Disabled && (0..N).any(|other| other != index && is_same(self.identity(other)))
+    }
+
     /// The vCPUs that `message` reaches. `from` is the sender of an IPI, `None` for an IOAPIC or MSI; without it,
     /// the shorthand for "myself" reaches nobody.
     ///
