@@ -4,7 +4,7 @@ use core::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 
 use arch::apic::DEFAULT_BASE;
 
-use crate::directory::TargetSet;
+use crate::directory::{Directory, TargetSet};
 use crate::identity::Mode;
 use crate::local_apic::LocalApic;
 
@@ -114,10 +114,11 @@ impl Inhibits {
         self.vcpus.get(index).is_some_and(|own| self.set(own, reason, holds))
     }
 
-    /// What the registers of vCPU `index` say about its own reasons.
+    /// What the registers of vCPU `index` say about its own reasons, and whether it shares its id with another one that has
+    /// published the same. Those others find out when they are told.
     #[must_use = "the other vCPUs do not know yet"]
-    pub fn set_by_registers(&self, index: usize, apic: &LocalApic) -> bool {
-        let mut changed = false;
+    pub fn set_by_registers<const N: usize>(&self, index: usize, apic: &LocalApic, directory: &Directory<N>) -> bool {
+        let mut changed = self.set_for_vcpu(index, Reason::PhysicalIdAliased, directory.is_aliased(index));
         for reason in Reason::OF_REGISTERS {
             changed |= self.set_for_vcpu(index, reason, apic.inhibits(reason));
         }

@@ -62,12 +62,12 @@ fn an_id_beyond_255_is_not_modified() {
 #[test]
 fn a_changed_id_is_a_reason_until_x2apic_mode() {
     let mut fixture = Fixture::xapic(1).with_features(Features { writable_xapic_id: true, ..Features::DEFAULT });
-    let inhibits = Inhibits::new();
+    let (inhibits, directory) = (Inhibits::new(), Directory::<2>::new());
     fixture.write(Register::ID, 5 << 24);
-    assert!(inhibits.set_by_registers(1, &fixture.apic));
+    assert!(inhibits.set_by_registers(1, &fixture.apic, &directory));
     assert_eq!(inhibits.count(Reason::ApicIdModified), 1);
     fixture.wrmsr(Msr::APIC_BASE, 0xfee0_0d00).unwrap();
-    assert!(inhibits.set_by_registers(1, &fixture.apic));
+    assert!(inhibits.set_by_registers(1, &fixture.apic, &directory));
     assert!(!inhibits.any());
 }
 
