@@ -76,6 +76,12 @@ impl L1Apic {
         &self.registers
     }
 
+    /// Whether the registers are where they have to be when the guest runs.
+    #[inline(always)]
+    pub const fn is_lent(&self) -> bool {
+        self.lent.is_some() || self.pages.is_none()
+    }
+
     /// Whether the processor delivers the pending interrupt by itself when L1 runs next.
     #[inline(always)]
     pub fn is_delivered_by_processor(&self) -> bool {
