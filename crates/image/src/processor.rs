@@ -8,9 +8,10 @@ use hw::frames::FRAMES;
 use hw::guest_state::GuestState;
 use hw::vmx::{self, CurrentVmcs};
 use hw::{apic, halt, percpu, tsc};
+use nested::ApicPages;
 use sched::{Decision, Member, RunQueue, Set, State};
-use vcpu::{Activity, Identity, Left, Stop, Vcpu};
-use vlapic::Bus as _;
+use vcpu::{Activity, ApicHelp, Identity, Left, Stop, Vcpu};
+use vlapic::{Bus as _, Hardware, VirtualApicPage};
 use vmcs::{Access as _, fields};
 
 use crate::cpu::{Own, Processor};
@@ -213,13 +214,32 @@ impl Resident {
         }
         let mut cpu = Processor::new(current, &mut own, nested::Which::Vmcs01);
         vcpu.write_vmcs(&mut cpu, &guest.controls, &pages);
+        let hardware = Hardware { posting: guest.apic.hardware.posting && !shared, ..guest.apic.hardware };
+        let virtual_apic: &'static VirtualApicPage = leak_one(VirtualApicPage::new())?;
+        let help = ApicHelp {
+            pages: ApicPages {
+                hardware,
+                virtual_apic,
+                eptp: pages.eptp,
+                eptp_with_apic: guest.apic.eptp,
+                msr_bitmaps: guest.apic.msr_bitmaps,
+            },
+            virtual_apic: hw::physmem::physical(virtual_apic),
+            access: guest.apic.access,
+            descriptor: guest.vm.descriptor(index),
+            notification: hw::interrupts::NOTIFICATION,
+        };
+        vcpu.give_apic_help(&mut cpu, &help);
+        if hardware.posting {
+            guest.vm.set_takes_posted(index);
+        }
         if index == 0 {
             vcpu.start_flat(&mut cpu, guest.start);
             fail_on_purpose(guest, nested::Processor::vmcs(&mut cpu));
         }
         guest.vm.place(index, percpu::number());
         let place = Place { vm: guest.vm, index, mailbox: guest.vm.mailbox(index), shared };
-        place.published(vcpu.apic.identity());
+        place.published(vcpu.apic.settings().identity());
         Ok(Self { vcpu, own, left_in_l2: false, state, place })
     }
 

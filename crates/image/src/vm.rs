@@ -2,12 +2,12 @@
 
 use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 
-use arch::Width;
-use arch::apic::Message;
+use arch::{HostPhys, Width};
+use arch::apic::{DeliveryMode, Message};
 use devices::{Outside, Platform, PowerRequest};
 use hw::lock::Lock;
 use vcpu::Stop;
-use vlapic::{Directory, Mailbox};
+use vlapic::{Directory, Identity, Inhibits, Mailbox, Reason};
 
 use crate::console;
 use crate::guest_memory::GuestRam;
@@ -30,6 +30,11 @@ pub(crate) struct Vm {
     pic_rose: AtomicBool,
     /// Which vCPU answers to which APIC address.
     pub directory: Directory<MAX_VCPUS>,
+    /// Held while an identity is published.
+    identities: Lock<()>,
+    /// Why the processors do not help the APICs.
+    inhibits: Inhibits,
+    apic_changes: AtomicU32,
     posts: &'static [Post],
     /// vCPUs that only another vCPU can wake.
     deaf: AtomicU64,
@@ -37,17 +42,21 @@ pub(crate) struct Vm {
     stop: Lock<Option<Stop>>,
 }
 
-/// Where others reach a vCPU.
+/// Where others reach a vCPU. It begins a page, where processors that want a posted-interrupt descriptor look for nothing else
+/// (SDM 3C asks for 64 bytes' alignment; Bochs 3.0 for a page's).
+#[repr(C, align(4096))]
 pub(crate) struct Post {
     mailbox: Mailbox,
     /// The processor that runs the vCPU.
     processor: AtomicU32,
+    /// The vCPU is alone on that processor, which takes posted interrupts in by itself.
+    takes_posted: AtomicBool,
 }
 
 impl Post {
     /// Nothing posted; on the boot processor until [`Vm::place`] says otherwise.
     pub(crate) const fn new() -> Self {
-        Self { mailbox: Mailbox::new(), processor: AtomicU32::new(0) }
+        Self { mailbox: Mailbox::new(), processor: AtomicU32::new(0), takes_posted: AtomicBool::new(false) }
     }
 }
 
@@ -66,6 +75,9 @@ impl Vm {
             pic_rose: AtomicBool::new(false),
             platform: Lock::new(platform),
             directory: Directory::new(),
+            identities: Lock::new(()),
+            inhibits: Inhibits::new(),
+            apic_changes: AtomicU32::new(0),
             deaf: AtomicU64::new(0),
             stopping: AtomicBool::new(false),
             stop: Lock::new(None),
@@ -83,9 +95,64 @@ impl Vm {
         &self.posts[index].mailbox
     }
 
+    /// Where the mailbox of vCPU `index` is, whose beginning is a posted-interrupt descriptor.
+    pub(crate) fn descriptor(&self, index: usize) -> HostPhys {
+        hw::physmem::physical(&self.posts[index].mailbox)
+    }
+
     /// Says which processor runs vCPU `index`.
     pub(crate) fn place(&self, index: usize, processor: u32) {
         self.posts[index].processor.store(processor, Ordering::Release);
+    }
+
+    /// The processor of vCPU `index`, which it has for itself, takes posted interrupts in.
+    pub(crate) fn set_takes_posted(&self, index: usize) {
+        self.posts[index].takes_posted.store(true, Ordering::Release);
+    }
+
+    /// vCPU `index` has, or has no longer, a reason for which the VM does without help for APICs.
+    pub(crate) fn inhibit(&self, index: usize, reason: Reason, holds: bool) {
+        if self.inhibits.set_for_vcpu(index, reason, holds) {
+            self.apics_changed();
+        }
+    }
+
+    /// Whether the VM does without help for its APICs.
+    #[inline(always)]
+    pub(crate) fn is_apic_inhibited(&self) -> bool {
+        self.inhibits.any()
+    }
+
+    /// vCPU `index` has published another identity: one that it shares, or shared, with others concerns them too.
+    pub(crate) fn identity_changed(&self, index: usize, identity: Identity) {
+        // One after the other, so that the last sees all.
+        let guard = self.identities.lock();
+        let before = self.directory.identity(index);
+        self.directory.publish(index, identity);
+        let mut changed = false;
+        if (before.id, before.mode) != (identity.id, identity.mode) {
+            for other in 0..self.cpus() {
+                let is_aliased = self.directory.is_aliased(other);
+                changed |= self.inhibits.set_for_vcpu(other, Reason::PhysicalIdAliased, is_aliased);
+            }
+        }
+        drop(guard);
+        if changed {
+            self.apics_changed();
+        }
+    }
+
+    /// Every processor brings its vmcs01s up to date before it runs a guest again.
+    fn apics_changed(&self) {
+        self.apic_changes.fetch_add(1, Ordering::Relaxed);
+        for index in 0..self.cpus() {
+            self.kick(index);
+        }
+    }
+
+    /// How often the help for APICs was switched off or on, and why it is off now.
+    pub(crate) fn apic_changes(&self) -> (u32, &Inhibits) {
+        (self.apic_changes.load(Ordering::Relaxed), &self.inhibits)
     }
 
     /// Makes the processor of vCPU `index` look around, unless it is the one that asks.
@@ -96,11 +163,28 @@ impl Vm {
         }
     }
 
+    /// The same for interrupts that were posted, to a vCPU that is alone on its processor.
+    fn notify(&self, index: usize) {
+        let processor = self.posts[index].processor.load(Ordering::Acquire);
+        if processor != hw::percpu::number() {
+            hw::apic::notify(processor);
+        }
+    }
+
     /// Sends `message`, from the vCPU `from` or from a device.
     pub(crate) fn send(&self, message: &Message, from: Option<usize>) {
         for target in self.directory.targets(message, from).iter().take_while(|&target| target < self.cpus()) {
-            if self.posts[target].mailbox.deliver(message) {
-                self.kick(target);
+            let post = &self.posts[target];
+            if post.mailbox.deliver(message) {
+                // Whatever a processor does not take in by itself must end its guest's run.
+                let is_posted = matches!(message.mode, DeliveryMode::Fixed | DeliveryMode::LowestPriority)
+                    && !message.level_triggered
+                    && message.vector > 15;
+                if is_posted && post.takes_posted.load(Ordering::Relaxed) {
+                    self.notify(target);
+                } else {
+                    self.kick(target);
+                }
             }
         }
     }

@@ -42,7 +42,7 @@ mod tests;
 pub use apic::{ApicHelp, apic_hardware};
 pub use counters::Counters;
 pub use cpu::{Cpu, EntryRefused};
-pub use msr_bitmap::{fill_io_bitmaps, fill_msr_bitmap};
+pub use msr_bitmap::{fill_io_bitmaps, fill_msr_bitmap, pass_x2apic_msrs};
 pub use reset::FlatStart;
 pub use run::Left;
 pub use setup::{Controls, Identity, Pages};

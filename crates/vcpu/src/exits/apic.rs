@@ -21,10 +21,10 @@ pub(super) fn access<C: Cpu, W: World>(vcpu: &mut Vcpu, cpu: &mut C, world: &W, 
         ApicAccessKind::LinearRead | ApicAccessKind::LinearWrite => memory::emulate(vcpu, cpu, world, at),
         ApicAccessKind::LinearFetch => memory::fetch(vcpu, cpu, world, at),
         ApicAccessKind::LinearEventDelivery | ApicAccessKind::PhysicalEventDelivery => {
-            Next::Stop(Stop::DeliveryOutsideMemory(at))
+            vcpu.stops(Stop::DeliveryOutsideMemory(at))
         }
         ApicAccessKind::PhysicalInstruction | ApicAccessKind::Reserved(_) => {
-            Next::Stop(Stop::PageTablesOutsideMemory(at))
+            vcpu.stops(Stop::PageTablesOutsideMemory(at))
         }
     }
 }
