@@ -215,16 +215,19 @@ impl Resident {
         let mut cpu = Processor::new(current, &mut own, nested::Which::Vmcs01);
         vcpu.write_vmcs(&mut cpu, &guest.controls, &pages);
         let hardware = Hardware { posting: guest.apic.hardware.posting && !shared, ..guest.apic.hardware };
-        let virtual_apic: &'static VirtualApicPage = leak_one(VirtualApicPage::new())?;
+        let virtual_apic = FRAMES.lock().zeroed_frame().ok_or_else(no_memory)?;
+        // SAFETY: the frame was free RAM that the direct map shows; all zeros are registers of an APIC, and whoever has a
+        // reference shares it.
+        let page: &'static VirtualApicPage = unsafe { &*hw::physmem::pointer(virtual_apic) };
         let help = ApicHelp {
             pages: ApicPages {
                 hardware,
-                virtual_apic,
+                virtual_apic: page,
                 eptp: pages.eptp,
                 eptp_with_apic: guest.apic.eptp,
                 msr_bitmaps: guest.apic.msr_bitmaps,
             },
-            virtual_apic: hw::physmem::physical(virtual_apic),
+            virtual_apic,
             access: guest.apic.access,
             descriptor: guest.vm.descriptor(index),
             notification: hw::interrupts::NOTIFICATION,

@@ -70,6 +70,12 @@ impl L1Apic {
         &mut self.registers
     }
 
+    /// The registers for an access that concerns the timer alone, at `now`: they are taken back only if it fires.
+    #[inline(always)]
+    pub fn timer(&mut self, now: u64) -> &mut LocalApic {
+        if self.registers.deadline() <= now { self.registers() } else { &mut self.registers }
+    }
+
     /// The registers for a look at what the processor never changes: mode, base, id, timer, local vector table.
     #[inline(always)]
     pub const fn settings(&self) -> &LocalApic {

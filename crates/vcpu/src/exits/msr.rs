@@ -77,7 +77,9 @@ fn refuse<C: Cpu, W: World>(vcpu: &mut Vcpu, cpu: &mut C, world: &W, report: Rep
 pub(super) fn read_value(vcpu: &mut Vcpu, cpu: &mut impl Cpu, msr: Msr) -> Result<u64, Fault> {
     let now = cpu.tsc().wrapping_add(vcpu.tsc_offset);
     match msr {
-        Msr::APIC_BASE | Msr::TSC_DEADLINE | Msr(0x800..=0x8ff) => vcpu.apic.registers().read_msr(msr, now),
+        Msr::APIC_BASE => Ok(vcpu.apic.settings().apic_base()),
+        Msr::TSC_DEADLINE => vcpu.apic.timer(now).read_msr(msr, now),
+        Msr(0x800..=0x8ff) => vcpu.apic.registers().read_msr(msr, now),
         Msr::TSC_ADJUST => Ok(vcpu.tsc_adjust),
         Msr(0x480..=0x493) => vcpu.nested.as_ref().and_then(|nested| nested.msrs().read(msr)).ok_or(Fault::Gp(0)),
         // Locked, with VMX on outside SMX.
@@ -103,7 +105,11 @@ pub(super) fn write_value<C: Cpu, W: World>(
 ) -> Result<(), Fault> {
     let tsc = cpu.tsc();
     match msr {
-        Msr::TSC_DEADLINE | Msr::APIC_BASE | Msr(0x800..=0x8ff) => {
+        Msr::TSC_DEADLINE => {
+            let now = tsc.wrapping_add(vcpu.tsc_offset);
+            vcpu.apic.timer(now).write_msr(msr, value, now, world)
+        }
+        Msr::APIC_BASE | Msr(0x800..=0x8ff) => {
             vcpu.apic.registers().write_msr(msr, value, tsc.wrapping_add(vcpu.tsc_offset), world)
         }
         // Writing either register moves both (SDM 3B 18.17.3 "Time-Stamp Counter Adjustment").

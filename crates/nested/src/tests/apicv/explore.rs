@@ -14,6 +14,8 @@ const NOT_POSTED: Hardware = Hardware { posting: false, ..ALL };
 pub(super) const TPR_ONLY: Hardware = Hardware { tpr_shadow: true, accesses: true, ..Hardware::NONE };
 const MACHINES: [Hardware; 4] = [ALL, NOT_POSTED, TPR_ONLY, Hardware::NONE];
 
+/// The first vCPU does everything but switch AutoEOI, which means the same as the debugger's block.
+///
 /// What the second vCPU does in the exploration: whatever reaches the first, running L1 or L2. What it leaves out (interrupts,
 /// priorities, migration) concerns its own registers only, and there the first goes through all of it.
 const OF_SECOND: [Event; 7] = [
@@ -36,7 +38,8 @@ fn every_reachable_state_keeps_the_invariants() {
     let mut frontier = VecDeque::from([start]);
     let mut transitions = 0u64;
     while let Some(system) = frontier.pop_front() {
-        for (index, event) in EVENTS.map(|event| (0, event)).into_iter().chain(OF_SECOND.map(|event| (1, event))) {
+        let of_first = EVENTS.into_iter().filter(|event| !matches!(event, Event::HyperV(_)));
+        for (index, event) in of_first.map(|event| (0, event)).chain(OF_SECOND.map(|event| (1, event))) {
             let Some(next) = bench.after(&system, index, event) else { continue };
             transitions += 1;
             if seen.insert(next.fingerprint()) {
