@@ -101,7 +101,7 @@ pub(crate) fn make(
         cpus: description.cpus,
         now,
     });
-    let posts = leak(cpus, |_| Post::new())?;
+    let posts = posts(cpus)?;
     let vm: &'static Vm = leak_one(Vm::new(ram, posts, platform))?;
 
     let has_rdtscp = controls.secondary.chosen.contains(vmcs::controls::SecondaryBased::ENABLE_RDTSCP);
@@ -218,6 +218,18 @@ fn page() -> Result<&'static mut [u8; PAGE_BYTES], Sentence> {
     let frame = FRAMES.lock().zeroed_frame().ok_or_else(no_memory_for_tables)?;
     // SAFETY: the frame was free RAM that the direct map shows; this is the only reference to it.
     Ok(unsafe { &mut *physmem::pointer(frame) })
+}
+
+/// Where the vCPUs are reached: nothing posted, on the boot processor until [`Vm::place`] says otherwise. They are too large to
+/// be made on a stack.
+fn posts(count: usize) -> Result<&'static [Post], Sentence> {
+    let bytes = (size_of::<Post>() * count) as u64;
+    let frames = FRAMES.lock().allocate(bytes, PAGE_SIZE).ok_or_else(no_memory_for_tables)?;
+    let first = physmem::pointer::<Post>(frames);
+    // SAFETY: the frames are free RAM, page-aligned, large enough, and nobody else's from now on.
+    unsafe { first.write_bytes(0, count) };
+    // SAFETY: zeros are an empty mailbox, processor 0 and an empty page; from now on they are only shared.
+    Ok(unsafe { core::slice::from_raw_parts(first, count) })
 }
 
 /// Makes `count` values where they stay for the rest of the run.

@@ -11,7 +11,7 @@ use hw::{apic, halt, percpu, tsc};
 use nested::ApicPages;
 use sched::{Decision, Member, RunQueue, Set, State};
 use vcpu::{Activity, ApicHelp, Identity, Left, Stop, Vcpu};
-use vlapic::{Bus as _, Hardware, VirtualApicPage};
+use vlapic::Bus as _;
 use vmcs::{Access as _, fields};
 
 use crate::cpu::{Own, Processor};
@@ -214,11 +214,14 @@ impl Resident {
         }
         let mut cpu = Processor::new(current, &mut own, nested::Which::Vmcs01);
         vcpu.write_vmcs(&mut cpu, &guest.controls, &pages);
-        let hardware = Hardware { posting: guest.apic.hardware.posting && !shared, ..guest.apic.hardware };
-        let virtual_apic = FRAMES.lock().zeroed_frame().ok_or_else(no_memory)?;
-        // SAFETY: the frame was free RAM that the direct map shows; all zeros are registers of an APIC, and whoever has a
-        // reference shares it.
-        let page: &'static VirtualApicPage = unsafe { &*hw::physmem::pointer(virtual_apic) };
+        let mut hardware = guest.apic.hardware;
+        if guest.on_bochs && guest.vm.cpus() > 1 {
+            // A kick that arrives there while the guest has interrupts off delivers the virtual interrupt that waits
+            // (ARCHITECTURE.md, "Errors of the emulator").
+            hardware.delivery = false;
+        }
+        hardware.posting &= hardware.delivery && !shared;
+        let page = guest.vm.virtual_apic(index);
         let help = ApicHelp {
             pages: ApicPages {
                 hardware,
@@ -227,15 +230,13 @@ impl Resident {
                 eptp_with_apic: guest.apic.eptp,
                 msr_bitmaps: guest.apic.msr_bitmaps,
             },
-            virtual_apic,
+            virtual_apic: hw::physmem::physical(page),
             access: guest.apic.access,
             descriptor: guest.vm.descriptor(index),
             notification: hw::interrupts::NOTIFICATION,
         };
         vcpu.give_apic_help(&mut cpu, &help);
-        if hardware.posting {
-            guest.vm.set_takes_posted(index);
-        }
+        guest.vm.set_help(index, hardware);
         if index == 0 {
             vcpu.start_flat(&mut cpu, guest.start);
             fail_on_purpose(guest, nested::Processor::vmcs(&mut cpu));

@@ -3,11 +3,11 @@
 use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 
 use arch::{HostPhys, Width};
-use arch::apic::{DeliveryMode, Message};
+use arch::apic::{DeliveryMode, Message, Register};
 use devices::{Outside, Platform, PowerRequest};
 use hw::lock::Lock;
 use vcpu::Stop;
-use vlapic::{Directory, Identity, Inhibits, Mailbox, Reason};
+use vlapic::{Directory, Hardware, Identity, Inhibits, Mailbox, Reason, VirtualApicPage};
 
 use crate::console;
 use crate::guest_memory::GuestRam;
@@ -43,7 +43,7 @@ pub(crate) struct Vm {
 }
 
 /// Where others reach a vCPU. It begins a page, where processors that want a posted-interrupt descriptor look for nothing else
-/// (SDM 3C asks for 64 bytes' alignment; Bochs 3.0 for a page's).
+/// (SDM 3C asks for 64 bytes' alignment; Bochs 3.0 for a page's). All zeros are one to which nothing was posted.
 #[repr(C, align(4096))]
 pub(crate) struct Post {
     mailbox: Mailbox,
@@ -51,13 +51,9 @@ pub(crate) struct Post {
     processor: AtomicU32,
     /// The vCPU is alone on that processor, which takes posted interrupts in by itself.
     takes_posted: AtomicBool,
-}
-
-impl Post {
-    /// Nothing posted; on the boot processor until [`Vm::place`] says otherwise.
-    pub(crate) const fn new() -> Self {
-        Self { mailbox: Mailbox::new(), processor: AtomicU32::new(0), takes_posted: AtomicBool::new(false) }
-    }
+    /// The task priority stands in the virtual-APIC page, where the guest changes it unnoticed.
+    has_tpr_shadow: AtomicBool,
+    virtual_apic: VirtualApicPage,
 }
 
 /// The vCPU that keeps the devices' time.
@@ -105,9 +101,22 @@ impl Vm {
         self.posts[index].processor.store(processor, Ordering::Release);
     }
 
-    /// The processor of vCPU `index`, which it has for itself, takes posted interrupts in.
-    pub(crate) fn set_takes_posted(&self, index: usize) {
-        self.posts[index].takes_posted.store(true, Ordering::Release);
+    /// The virtual-APIC page of vCPU `index`.
+    pub(crate) fn virtual_apic(&self, index: usize) -> &'static VirtualApicPage {
+        &self.posts[index].virtual_apic
+    }
+
+    /// The processor of vCPU `index` does so much for its APIC.
+    pub(crate) fn set_help(&self, index: usize, hardware: Hardware) {
+        let post = &self.posts[index];
+        post.takes_posted.store(hardware.posting, Ordering::Release);
+        post.has_tpr_shadow.store(hardware.tpr_shadow, Ordering::Release);
+    }
+
+    /// The task priority that vCPU `index` has at this moment, where it is not the one it published.
+    fn priority(&self, index: usize) -> Option<u8> {
+        let post = self.posts.get(index).filter(|post| post.has_tpr_shadow.load(Ordering::Relaxed))?;
+        Some((post.virtual_apic.read(Register::TPR) & 0xff) as u8)
     }
 
     /// vCPU `index` has, or has no longer, a reason for which the VM does without help for APICs.
@@ -173,7 +182,7 @@ impl Vm {
 
     /// Sends `message`, from the vCPU `from` or from a device.
     pub(crate) fn send(&self, message: &Message, from: Option<usize>) {
-        for target in self.directory.targets(message, from).iter().take_while(|&target| target < self.cpus()) {
+        for target in self.directory.targets(message, from, |index| self.priority(index)).iter().take_while(|&target| target < self.cpus()) {
             let post = &self.posts[target];
             if post.mailbox.deliver(message) {
                 // Whatever a processor does not take in by itself must end its guest's run.

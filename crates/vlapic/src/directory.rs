@@ -53,8 +53,14 @@ impl<const N: usize> Directory<N> {
     /// the shorthand for "myself" reaches nobody.
     ///
     /// A globally disabled APIC receives nothing. Where two vCPUs share an id, both are reached. A lowest-priority
-    /// message goes to one of the enabled APICs addressed: the one of lowest task priority, the lowest index of equals.
-    pub fn targets(&self, message: &Message, from: Option<usize>) -> TargetSet {
+    /// message goes to one of the enabled APICs addressed: the one of lowest task priority, the lowest index of equals. `priority`
+    /// knows it better than [`Identity::priority`] where a guest changes it unnoticed.
+    pub fn targets(
+        &self,
+        message: &Message,
+        from: Option<usize>,
+        priority: impl Fn(usize) -> Option<u8>,
+    ) -> TargetSet {
         let mut targets = TargetSet::EMPTY;
         let mut lowest: Option<(u8, usize)> = None;
         for (index, word) in self.words.iter().enumerate() {
@@ -64,8 +70,11 @@ impl<const N: usize> Directory<N> {
             }
             if message.mode != DeliveryMode::LowestPriority {
                 targets.insert(index);
-            } else if identity.software_enabled && lowest.is_none_or(|(priority, _)| identity.priority < priority) {
-                lowest = Some((identity.priority, index));
+            } else if identity.software_enabled {
+                let own = priority(index).unwrap_or(identity.priority);
+                if lowest.is_none_or(|(least, _)| own < least) {
+                    lowest = Some((own, index));
+                }
             }
         }
         if let Some((_, index)) = lowest {

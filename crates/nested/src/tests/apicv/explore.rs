@@ -14,16 +14,18 @@ const NOT_POSTED: Hardware = Hardware { posting: false, ..ALL };
 pub(super) const TPR_ONLY: Hardware = Hardware { tpr_shadow: true, accesses: true, ..Hardware::NONE };
 const MACHINES: [Hardware; 4] = [ALL, NOT_POSTED, TPR_ONLY, Hardware::NONE];
 
-/// The first vCPU does everything but switch AutoEOI, which means the same as the debugger's block.
-///
+/// The first vCPU does everything but change its id and switch AutoEOI: to the registers these mean what the debugger's block
+/// and the moved page of the two vCPUs mean.
+const LEFT_OUT: [Event; 4] = [Event::HyperV(true), Event::HyperV(false), Event::Id(true), Event::Id(false)];
+
 /// What the second vCPU does in the exploration: whatever reaches the first, running L1 or L2. What it leaves out (interrupts,
 /// priorities, migration) concerns its own registers only, and there the first goes through all of it.
 const OF_SECOND: [Event; 7] = [
     Event::Mode(Mode8::Disabled),
     Event::Mode(Mode8::Xapic),
     Event::Mode(Mode8::X2apic),
-    Event::Id(true),
-    Event::Id(false),
+    Event::Base(true),
+    Event::Base(false),
     Event::Enter,
     Event::Exit,
 ];
@@ -38,7 +40,7 @@ fn every_reachable_state_keeps_the_invariants() {
     let mut frontier = VecDeque::from([start]);
     let mut transitions = 0u64;
     while let Some(system) = frontier.pop_front() {
-        let of_first = EVENTS.into_iter().filter(|event| !matches!(event, Event::HyperV(_)));
+        let of_first = EVENTS.into_iter().filter(|event| !LEFT_OUT.contains(event));
         for (index, event) in of_first.map(|event| (0, event)).chain(OF_SECOND.map(|event| (1, event))) {
             let Some(next) = bench.after(&system, index, event) else { continue };
             transitions += 1;
@@ -46,7 +48,7 @@ fn every_reachable_state_keeps_the_invariants() {
                 frontier.push_back(next);
             }
         }
-        assert!(seen.len() < 5_000_000, "the states should be fewer");
+        assert!(seen.len() < 12_000_000, "the states should be fewer");
     }
     println!("{} distinct states, {transitions} transitions, {} s", seen.len(), began.elapsed().as_secs());
     assert!(seen.len() >= 1_000_000, "the exploration covers less than it should: {} states", seen.len());
