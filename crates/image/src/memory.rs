@@ -65,9 +65,10 @@ pub(crate) fn make_memory(layout: &MemoryLayout, machine: &Capabilities) -> Resu
         }
     }
     let apic_access = FRAMES.lock().zeroed_frame().ok_or_else(no_memory_for_tables)?;
-    let (at, all) = (GuestPhys(arch::apic::DEFAULT_BASE), Permissions::all());
+    // Not to be executed: a jump there is an EPT violation, as it is where nothing is mapped.
+    let (at, data) = (GuestPhys(arch::apic::DEFAULT_BASE), Permissions::READ | Permissions::WRITE);
     let _: Invalidation = ept_with_apic
-        .map(&mut tables, at, apic_access, PAGE_SIZE, all, MemoryType::WriteBack)
+        .map(&mut tables, at, apic_access, PAGE_SIZE, data, MemoryType::WriteBack)
         .map_err(|_| no_memory_for_tables())?;
     Ok(Memory { ram, ept, ept_with_apic, apic_access, table_bytes: tables.taken() * PAGE_SIZE })
 }

@@ -15,17 +15,15 @@ pub(super) const TPR_ONLY: Hardware = Hardware { tpr_shadow: true, accesses: tru
 const MACHINES: [Hardware; 4] = [ALL, NOT_POSTED, TPR_ONLY, Hardware::NONE];
 
 /// The first vCPU does everything but change its id and switch AutoEOI: to the registers these mean what the debugger's block
-/// and the moved page of the two vCPUs mean.
+/// and its moved page mean.
 const LEFT_OUT: [Event; 4] = [Event::HyperV(true), Event::HyperV(false), Event::Id(true), Event::Id(false)];
 
 /// What the second vCPU does in the exploration: whatever reaches the first, running L1 or L2. What it leaves out (interrupts,
 /// priorities, migration) concerns its own registers only, and there the first goes through all of it.
-const OF_SECOND: [Event; 7] = [
+const OF_SECOND: [Event; 5] = [
     Event::Mode(Mode8::Disabled),
     Event::Mode(Mode8::Xapic),
     Event::Mode(Mode8::X2apic),
-    Event::Base(true),
-    Event::Base(false),
     Event::Enter,
     Event::Exit,
 ];
