@@ -165,6 +165,23 @@ impl Deferred {
         self.is_waiting = true;
     }
 
+    /// The TSC offset that waits.
+    pub(crate) fn tsc_offset(&self) -> Option<u64> {
+        self.slots.iter().flatten().find_map(|update| match update {
+            Update::TscOffset(offset) => Some(*offset),
+            _ => None,
+        })
+    }
+
+    /// A queue in which nothing waits but a TSC offset.
+    pub(crate) fn restored(tsc_offset: Option<u64>) -> Self {
+        let mut queue = Self::default();
+        if let Some(offset) = tsc_offset {
+            queue.defer(Update::TscOffset(offset));
+        }
+        queue
+    }
+
     /// Writes what waits, in the order of the kinds.
     #[inline(always)]
     pub(crate) fn drain(&mut self, vmcs01: &mut Vmcs01<'_, impl Access>) {

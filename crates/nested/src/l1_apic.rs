@@ -51,8 +51,10 @@ impl L1Apic {
         Self { registers, pages: None, lent: None, told: Told::NOTHING }
     }
 
-    /// From now on the processor helps.
-    pub const fn give_pages(&mut self, pages: ApicPages) {
+    /// From now on the processor helps; vmcs01 has been written anew and knows of nothing.
+    pub fn give_pages(&mut self, pages: ApicPages) {
+        self.registers();
+        self.told = Told::NOTHING;
         self.pages = Some(pages);
     }
 
