@@ -33,6 +33,8 @@ pub struct L1Apic {
     pages: Option<ApicPages>,
     /// The processor has the registers, to do this with them.
     lent: Option<Assist>,
+    /// [`Self::lend`] has nothing to do while whether the VM is inhibited stays this.
+    steady: Option<bool>,
     told: Told,
 }
 
@@ -48,7 +50,7 @@ struct Told {
 impl L1Apic {
     /// An APIC that is emulated, until [`Self::give_pages`].
     pub const fn new(registers: LocalApic) -> Self {
-        Self { registers, pages: None, lent: None, told: Told::NOTHING }
+        Self { registers, pages: None, lent: None, steady: None, told: Told::NOTHING }
     }
 
     /// From now on the processor helps; vmcs01 has been written anew and knows of nothing.
@@ -66,6 +68,7 @@ impl L1Apic {
     /// The registers, taken back from the processor if it has them. [`Self::lend`] must follow before the guest runs.
     #[inline(always)]
     pub fn registers(&mut self) -> &mut LocalApic {
+        self.steady = None;
         if let (Some(assist), Some(pages)) = (self.lent.take(), &self.pages) {
             self.registers.take_back(pages.virtual_apic, assist);
         }
@@ -99,6 +102,14 @@ impl L1Apic {
     /// Whether an interrupt is pending, wherever the registers are.
     #[inline(always)]
     pub fn has_pending(&self) -> bool {
+        match &self.pages {
+            Some(pages) if self.is_delivered_by_processor() && !pages.virtual_apic.has_requests() => false,
+            _ => self.has_pending_anywhere(),
+        }
+    }
+
+    #[inline(never)]
+    fn has_pending_anywhere(&self) -> bool {
         match (self.lent, &self.pages) {
             (Some(assist), Some(pages)) if assist.tpr_shadow => {
                 let page = pages.virtual_apic;
@@ -106,9 +117,6 @@ impl L1Apic {
                     return page.read(Register::TPR) >> 4 < self.highest_waiting().into();
                 }
                 let requested = page.vectors(Register::IRR);
-                if requested == VectorSet::EMPTY {
-                    return false;
-                }
                 let class = |vector: Option<u8>| u32::from(vector.unwrap_or(0) >> 4);
                 let priority = class(page.vectors(Register::ISR).highest()).max(page.read(Register::TPR) >> 4 & 0xf);
                 class(requested.highest()) > priority
@@ -144,6 +152,12 @@ impl L1Apic {
         level.words().hash(hasher);
     }
 
+    /// Whether [`Self::lend`] would find nothing to do: the registers have not been taken back since the last time.
+    #[inline(always)]
+    pub fn is_steady(&self, inhibited: bool) -> bool {
+        self.pages.is_none() || self.steady == Some(inhibited)
+    }
+
     /// Gives the registers to the processor, if it helps, and `submit`s what vmcs01 must hold for it. `inhibited`: the VM
     /// has a reason to do without.
     #[inline]
@@ -152,9 +166,11 @@ impl L1Apic {
         let assist = Assist::of(pages.hardware, self.registers.mode(), inhibited);
         // The guest may have raised TPR above a request without an exit, and the threshold must follow; with delivery there is
         // none.
-        if self.lent != Some(assist) || assist.tpr_shadow && !assist.delivery {
+        let follows_tpr = assist.tpr_shadow && !assist.delivery;
+        if self.lent != Some(assist) || follows_tpr {
             self.lend_as(&pages, assist, submit);
         }
+        self.steady = (!follows_tpr).then_some(inhibited);
     }
 
     fn lend_as(&mut self, pages: &ApicPages, assist: Assist, mut submit: impl FnMut(Update)) {

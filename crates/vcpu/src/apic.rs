@@ -71,11 +71,16 @@ impl Vcpu {
 
     /// Gives the APIC's registers to the processor, where it helps, and brings vmcs01 up to date, at once or when it is current
     /// next. Before that the VM learns what the registers mean for all its vCPUs.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn lend_apic(&mut self, cpu: &mut impl Cpu, world: &impl World) {
-        if self.apic.pages().is_none() {
-            return;
+        let inhibited = world.is_apic_inhibited();
+        if !self.apic.is_steady(inhibited) {
+            self.lend_apic_now(cpu, world);
         }
+    }
+
+    #[inline(never)]
+    fn lend_apic_now(&mut self, cpu: &mut impl Cpu, world: &impl World) {
         for (told, reason) in self.inhibits.iter_mut().zip(Reason::OF_REGISTERS) {
             let holds = self.apic.settings().inhibits(reason);
             if core::mem::replace(told, holds) != holds {

@@ -48,6 +48,13 @@ impl VirtualApicPage {
         self.0[usize::from(register.0) / 4 % 1024].store(value, Ordering::Relaxed);
     }
 
+    /// Whether IRR has a bit set: what is asked at each entry into L2, and mostly answered with no.
+    #[inline(always)]
+    pub fn has_requests(&self) -> bool {
+        let word = |index: u16| self.read(Register(Register::IRR.0 + 16 * index));
+        word(0) | word(1) | word(2) | word(3) | word(4) | word(5) | word(6) | word(7) != 0
+    }
+
     /// The 256 bits of ISR, TMR or IRR.
     #[inline]
     pub fn vectors(&self, first: Register) -> VectorSet {
