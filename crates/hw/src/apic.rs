@@ -10,7 +10,7 @@ use arch::apic::Register;
 use arch::{HostPhys, Msr};
 use volatile::VolatilePtr;
 
-use crate::interrupts::{ERROR, KICK, SPURIOUS, TIMER};
+use crate::interrupts::{ERROR, KICK, NOTIFICATION, SPURIOUS, TIMER};
 use crate::{control, cpuid, msr, percpu, physmem, tsc};
 
 const BASE_ENABLE: u64 = 1 << 11;
@@ -150,6 +150,14 @@ pub fn send(destination: u32, vector: u8) {
 pub fn kick(number: u32) {
     if let Some(other) = percpu::of(number) {
         send(other.apic_id(), KICK);
+    }
+}
+
+/// The same for interrupts that were posted to the vCPU that runs there: a processor that can takes them in without leaving
+/// its guest.
+pub fn notify(number: u32) {
+    if let Some(other) = percpu::of(number) {
+        send(other.apic_id(), NOTIFICATION);
     }
 }
 

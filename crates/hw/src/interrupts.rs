@@ -13,6 +13,9 @@ use crate::{apic, control, percpu, stacks};
 
 /// Another processor wants this one to look around.
 pub const KICK: u8 = 0xf0;
+/// Interrupts were posted to the vCPU that runs on this processor. Where the processor takes posted interrupts in by itself
+/// it never arrives while that guest runs; else it is a kick.
+pub const NOTIFICATION: u8 = 0xf1;
 /// The local APIC's timer.
 pub const TIMER: u8 = 0xef;
 /// The local APIC's error interrupt.
@@ -30,7 +33,7 @@ unsafe extern "C" {
 pub fn dispatch(vector: u8) {
     let this = percpu::this();
     match vector {
-        KICK => {
+        KICK | NOTIFICATION => {
             this.kicks.fetch_add(1, Ordering::Relaxed);
             this.kicked.store(true, Ordering::Release);
         }

@@ -11,7 +11,7 @@ use hw::physmem;
 use loader::e820::MIB;
 use loader::{EntryState, Images, MemoryLayout, ModuleImage};
 use vcpu::{Controls, FlatStart, Pages};
-use vlapic::Frequencies;
+use vlapic::{Assist, Frequencies, Hardware, Mode};
 use vmcs::Capabilities;
 
 use crate::guest_memory::GuestRam;
@@ -43,12 +43,27 @@ pub(crate) struct Guest {
     pub shadowing: Option<(HostPhys, HostPhys)>,
     /// The MSR bitmap of all its vmcs01s.
     pub msr_bitmap_words: &'static [u64; 512],
+    /// What helps its APICs, but for the pages of each vCPU.
+    pub apic: Apic,
     /// The machine is Bochs: some of its errors need help.
     pub on_bochs: bool,
     /// A failure on purpose.
     pub self_test: Option<SelfTest>,
     /// The processors that share its vCPUs: numbers 0 up to this.
     pub processors: u32,
+}
+
+/// What all APICs of a VM have for the processor to help them.
+#[derive(Clone, Copy)]
+pub(crate) struct Apic {
+    /// What the processor can do.
+    pub hardware: Hardware,
+    /// EPT pointer with the APIC-access page.
+    pub eptp: u64,
+    /// The APIC-access page.
+    pub access: HostPhys,
+    /// MSR bitmaps in which no x2APIC MSR passes, TPR, and all that the processor virtualizes.
+    pub msr_bitmaps: [HostPhys; 3],
 }
 
 /// Bytes of a page, as a length.
@@ -75,7 +90,7 @@ pub(crate) fn make(
         )));
     }
     let layout = MemoryLayout::new(u64::from(description.memory_mib) * MIB, description.cpus);
-    let Memory { ram, ept, table_bytes } = make_memory(&layout, &machine)?;
+    let Memory { ram, ept, ept_with_apic, apic_access, table_bytes } = make_memory(&layout, &machine)?;
     let entry = load(description, &ram, &layout, module)?;
 
     let tsc_hz = hw::tsc::frequency();
@@ -88,7 +103,7 @@ pub(crate) fn make(
         cpus: description.cpus,
         now,
     });
-    let posts = leak(cpus, |_| Post::new())?;
+    let posts = posts(cpus)?;
     let vm: &'static Vm = leak_one(Vm::new(ram, posts, platform))?;
 
     let has_rdtscp = controls.secondary.chosen.contains(vmcs::controls::SecondaryBased::ENABLE_RDTSCP);
@@ -102,6 +117,23 @@ pub(crate) fn make(
     };
     let (msr_bitmap, io_bitmap_a, io_bitmap_b) = (page()?, page()?, page()?);
     vcpu::fill_msr_bitmap(msr_bitmap, has_rdtscp);
+    let (tpr_bitmap, x2apic_bitmap) = (page()?, page()?);
+    let hardware = vcpu::apic_hardware(&machine);
+    for (bitmap, inhibited) in [(&mut *tpr_bitmap, true), (&mut *x2apic_bitmap, false)] {
+        bitmap.copy_from_slice(msr_bitmap);
+        vcpu::pass_x2apic_msrs(bitmap, Assist::of(hardware, Mode::X2apic, inhibited));
+    }
+    defmt::info!("the processor helps the guest's APICs with {}", hardware);
+    let apic = Apic {
+        hardware,
+        eptp: ept_with_apic.eptp(),
+        access: apic_access,
+        msr_bitmaps: [
+            physmem::physical(msr_bitmap),
+            physmem::physical(tpr_bitmap),
+            physmem::physical(x2apic_bitmap),
+        ],
+    };
     vcpu::fill_io_bitmaps(io_bitmap_a, io_bitmap_b);
     let pages = Pages {
         eptp: ept.eptp(),
@@ -126,6 +158,7 @@ pub(crate) fn make(
         shadowing,
         // SAFETY: the page is 4096 bytes, aligned, and nobody writes to it from now on.
         msr_bitmap_words: unsafe { &*core::ptr::from_mut(msr_bitmap).cast() },
+        apic,
         on_bochs: false,
         self_test: None,
     })
@@ -195,6 +228,18 @@ fn page() -> Result<&'static mut [u8; PAGE_BYTES], Sentence> {
     let frame = FRAMES.lock().zeroed_frame().ok_or_else(no_memory_for_tables)?;
     // SAFETY: the frame was free RAM that the direct map shows; this is the only reference to it.
     Ok(unsafe { &mut *physmem::pointer(frame) })
+}
+
+/// Where the vCPUs are reached: nothing posted, on the boot processor until [`Vm::place`] says otherwise. They are too large to
+/// be made on a stack.
+fn posts(count: usize) -> Result<&'static [Post], Sentence> {
+    let bytes = (size_of::<Post>() * count) as u64;
+    let frames = FRAMES.lock().allocate(bytes, PAGE_SIZE).ok_or_else(no_memory_for_tables)?;
+    let first = physmem::pointer::<Post>(frames);
+    // SAFETY: the frames are free RAM, page-aligned, large enough, and nobody else's from now on.
+    unsafe { first.write_bytes(0, count) };
+    // SAFETY: zeros are an empty mailbox, processor 0 and an empty page; from now on they are only shared.
+    Ok(unsafe { core::slice::from_raw_parts(first, count) })
 }
 
 /// Makes `count` values where they stay for the rest of the run.

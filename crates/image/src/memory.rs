@@ -23,6 +23,10 @@ pub(crate) struct Memory {
     pub(crate) ram: GuestRam,
     /// What maps it.
     pub(crate) ept: Ept,
+    /// The same, with the APIC-access page where an APIC has its registers.
+    pub(crate) ept_with_apic: Ept,
+    /// The APIC-access page: never read or written, as the processor recognizes accesses by its address.
+    pub(crate) apic_access: HostPhys,
     /// Bytes that the map takes.
     pub(crate) table_bytes: u64,
 }
@@ -32,6 +36,7 @@ pub(crate) fn make_memory(layout: &MemoryLayout, machine: &Capabilities) -> Resu
     let largest = if machine.ept_vpid.contains(EptVpid::PAGES_1G) { PageSize::Size1G } else { PageSize::Size2M };
     let mut tables = TableFrames::default();
     let mut ept = Ept::new(&mut tables, largest, false).ok_or_else(no_memory_for_tables)?;
+    let mut ept_with_apic = Ept::new(&mut tables, largest, false).ok_or_else(no_memory_for_tables)?;
     let mut ram = GuestRam::new();
     for (start, bytes) in [(0, layout.below_4g), (ABOVE_4G_START, layout.above_4g)] {
         let (mut at, end) = (start, start + bytes);
@@ -50,14 +55,22 @@ pub(crate) fn make_memory(layout: &MemoryLayout, machine: &Capabilities) -> Resu
                     ))
                 })?;
                 // No processor has used these tables yet, so nothing of them is cached.
-                let _: Invalidation = ept
-                    .map(&mut tables, GuestPhys(at + from), host, to - from, Permissions::all(), MemoryType::WriteBack)
-                    .map_err(|_| no_memory_for_tables())?;
+                for ept in [&mut ept, &mut ept_with_apic] {
+                    let _: Invalidation = ept
+                        .map(&mut tables, GuestPhys(at + from), host, to - from, Permissions::all(), MemoryType::WriteBack)
+                        .map_err(|_| no_memory_for_tables())?;
+                }
             }
             at += taken;
         }
     }
-    Ok(Memory { ram, ept, table_bytes: tables.taken() * PAGE_SIZE })
+    let apic_access = FRAMES.lock().zeroed_frame().ok_or_else(no_memory_for_tables)?;
+    // Not to be executed: a jump there is an EPT violation, as it is where nothing is mapped.
+    let (at, data) = (GuestPhys(arch::apic::DEFAULT_BASE), Permissions::READ | Permissions::WRITE);
+    let _: Invalidation = ept_with_apic
+        .map(&mut tables, at, apic_access, PAGE_SIZE, data, MemoryType::WriteBack)
+        .map_err(|_| no_memory_for_tables())?;
+    Ok(Memory { ram, ept, ept_with_apic, apic_access, table_bytes: tables.taken() * PAGE_SIZE })
 }
 
 /// Takes `bytes`, or as much of it as there is in one piece: where it is and how long.

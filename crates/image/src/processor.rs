@@ -8,8 +8,9 @@ use hw::frames::FRAMES;
 use hw::guest_state::GuestState;
 use hw::vmx::{self, CurrentVmcs};
 use hw::{apic, halt, percpu, tsc};
+use nested::ApicPages;
 use sched::{Decision, Member, RunQueue, Set, State};
-use vcpu::{Activity, Identity, Left, Stop, Vcpu};
+use vcpu::{Activity, ApicHelp, Identity, Left, Stop, Vcpu};
 use vlapic::Bus as _;
 use vmcs::{Access as _, fields};
 
@@ -213,13 +214,36 @@ impl Resident {
         }
         let mut cpu = Processor::new(current, &mut own, nested::Which::Vmcs01);
         vcpu.write_vmcs(&mut cpu, &guest.controls, &pages);
+        let mut hardware = guest.apic.hardware;
+        if guest.on_bochs && guest.vm.cpus() > 1 {
+            // A kick that arrives there while the guest has interrupts off delivers the virtual interrupt that waits
+            // (ARCHITECTURE.md, "Errors of the emulator").
+            hardware.delivery = false;
+        }
+        hardware.posting &= hardware.delivery && !shared;
+        let page = guest.vm.virtual_apic(index);
+        let help = ApicHelp {
+            pages: ApicPages {
+                hardware,
+                virtual_apic: page,
+                eptp: pages.eptp,
+                eptp_with_apic: guest.apic.eptp,
+                msr_bitmaps: guest.apic.msr_bitmaps,
+            },
+            virtual_apic: hw::physmem::physical(page),
+            access: guest.apic.access,
+            descriptor: guest.vm.descriptor(index),
+            notification: hw::interrupts::NOTIFICATION,
+        };
+        vcpu.give_apic_help(&mut cpu, &help);
+        guest.vm.set_help(index, hardware);
         if index == 0 {
             vcpu.start_flat(&mut cpu, guest.start);
             fail_on_purpose(guest, nested::Processor::vmcs(&mut cpu));
         }
         guest.vm.place(index, percpu::number());
         let place = Place { vm: guest.vm, index, mailbox: guest.vm.mailbox(index), shared };
-        place.published(vcpu.apic.identity());
+        place.published(vcpu.apic.settings().identity());
         Ok(Self { vcpu, own, left_in_l2: false, state, place })
     }
 

@@ -2,12 +2,12 @@
 
 use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 
-use arch::Width;
-use arch::apic::Message;
+use arch::{HostPhys, Width};
+use arch::apic::{DeliveryMode, Message, Register};
 use devices::{Outside, Platform, PowerRequest};
 use hw::lock::Lock;
 use vcpu::Stop;
-use vlapic::{Directory, Mailbox};
+use vlapic::{Directory, Hardware, Identity, Inhibits, Mailbox, Reason, VirtualApicPage};
 
 use crate::console;
 use crate::guest_memory::GuestRam;
@@ -30,6 +30,11 @@ pub(crate) struct Vm {
     pic_rose: AtomicBool,
     /// Which vCPU answers to which APIC address.
     pub directory: Directory<MAX_VCPUS>,
+    /// Held while an identity is published.
+    identities: Lock<()>,
+    /// Why the processors do not help the APICs.
+    inhibits: Inhibits,
+    apic_changes: AtomicU32,
     posts: &'static [Post],
     /// vCPUs that only another vCPU can wake.
     deaf: AtomicU64,
@@ -37,18 +42,18 @@ pub(crate) struct Vm {
     stop: Lock<Option<Stop>>,
 }
 
-/// Where others reach a vCPU.
+/// Where others reach a vCPU. It begins a page, where processors that want a posted-interrupt descriptor look for nothing else
+/// (SDM 3C asks for 64 bytes' alignment; Bochs 3.0 for a page's). All zeros are one to which nothing was posted.
+#[repr(C, align(4096))]
 pub(crate) struct Post {
     mailbox: Mailbox,
     /// The processor that runs the vCPU.
     processor: AtomicU32,
-}
-
-impl Post {
-    /// Nothing posted; on the boot processor until [`Vm::place`] says otherwise.
-    pub(crate) const fn new() -> Self {
-        Self { mailbox: Mailbox::new(), processor: AtomicU32::new(0) }
-    }
+    /// The vCPU is alone on that processor, which takes posted interrupts in by itself.
+    takes_posted: AtomicBool,
+    /// The task priority stands in the virtual-APIC page, where the guest changes it unnoticed.
+    has_tpr_shadow: AtomicBool,
+    virtual_apic: VirtualApicPage,
 }
 
 /// The vCPU that keeps the devices' time.
@@ -66,6 +71,9 @@ impl Vm {
             pic_rose: AtomicBool::new(false),
             platform: Lock::new(platform),
             directory: Directory::new(),
+            identities: Lock::new(()),
+            inhibits: Inhibits::new(),
+            apic_changes: AtomicU32::new(0),
             deaf: AtomicU64::new(0),
             stopping: AtomicBool::new(false),
             stop: Lock::new(None),
@@ -83,9 +91,77 @@ impl Vm {
         &self.posts[index].mailbox
     }
 
+    /// Where the mailbox of vCPU `index` is, whose beginning is a posted-interrupt descriptor.
+    pub(crate) fn descriptor(&self, index: usize) -> HostPhys {
+        hw::physmem::physical(&self.posts[index].mailbox)
+    }
+
     /// Says which processor runs vCPU `index`.
     pub(crate) fn place(&self, index: usize, processor: u32) {
         self.posts[index].processor.store(processor, Ordering::Release);
+    }
+
+    /// The virtual-APIC page of vCPU `index`.
+    pub(crate) fn virtual_apic(&self, index: usize) -> &'static VirtualApicPage {
+        &self.posts[index].virtual_apic
+    }
+
+    /// The processor of vCPU `index` does so much for its APIC.
+    pub(crate) fn set_help(&self, index: usize, hardware: Hardware) {
+        let post = &self.posts[index];
+        post.takes_posted.store(hardware.posting, Ordering::Release);
+        post.has_tpr_shadow.store(hardware.tpr_shadow, Ordering::Release);
+    }
+
+    /// The task priority that vCPU `index` has at this moment, where it is not the one it published.
+    fn priority(&self, index: usize) -> Option<u8> {
+        let post = self.posts.get(index).filter(|post| post.has_tpr_shadow.load(Ordering::Relaxed))?;
+        Some((post.virtual_apic.read(Register::TPR) & 0xff) as u8)
+    }
+
+    /// vCPU `index` has, or has no longer, a reason for which the VM does without help for APICs.
+    pub(crate) fn inhibit(&self, index: usize, reason: Reason, holds: bool) {
+        if self.inhibits.set_for_vcpu(index, reason, holds) {
+            self.apics_changed();
+        }
+    }
+
+    /// Whether the VM does without help for its APICs.
+    #[inline(always)]
+    pub(crate) fn is_apic_inhibited(&self) -> bool {
+        self.inhibits.any()
+    }
+
+    /// vCPU `index` has published another identity: one that it shares, or shared, with others concerns them too.
+    pub(crate) fn identity_changed(&self, index: usize, identity: Identity) {
+        // One after the other, so that the last sees all.
+        let guard = self.identities.lock();
+        let before = self.directory.identity(index);
+        self.directory.publish(index, identity);
+        let mut changed = false;
+        if (before.id, before.mode) != (identity.id, identity.mode) {
+            for other in 0..self.cpus() {
+                let is_aliased = self.directory.is_aliased(other);
+                changed |= self.inhibits.set_for_vcpu(other, Reason::PhysicalIdAliased, is_aliased);
+            }
+        }
+        drop(guard);
+        if changed {
+            self.apics_changed();
+        }
+    }
+
+    /// Every processor brings its vmcs01s up to date before it runs a guest again.
+    fn apics_changed(&self) {
+        self.apic_changes.fetch_add(1, Ordering::Relaxed);
+        for index in 0..self.cpus() {
+            self.kick(index);
+        }
+    }
+
+    /// How often the help for APICs was switched off or on, and why it is off now.
+    pub(crate) fn apic_changes(&self) -> (u32, &Inhibits) {
+        (self.apic_changes.load(Ordering::Relaxed), &self.inhibits)
     }
 
     /// Makes the processor of vCPU `index` look around, unless it is the one that asks.
@@ -96,11 +172,28 @@ impl Vm {
         }
     }
 
+    /// The same for interrupts that were posted, to a vCPU that is alone on its processor.
+    fn notify(&self, index: usize) {
+        let processor = self.posts[index].processor.load(Ordering::Acquire);
+        if processor != hw::percpu::number() {
+            hw::apic::notify(processor);
+        }
+    }
+
     /// Sends `message`, from the vCPU `from` or from a device.
     pub(crate) fn send(&self, message: &Message, from: Option<usize>) {
-        for target in self.directory.targets(message, from).iter().take_while(|&target| target < self.cpus()) {
-            if self.posts[target].mailbox.deliver(message) {
-                self.kick(target);
+        for target in self.directory.targets(message, from, |index| self.priority(index)).iter().take_while(|&target| target < self.cpus()) {
+            let post = &self.posts[target];
+            if post.mailbox.deliver(message) {
+                // Whatever a processor does not take in by itself must end its guest's run.
+                let is_posted = matches!(message.mode, DeliveryMode::Fixed | DeliveryMode::LowestPriority)
+                    && !message.level_triggered
+                    && message.vector > 15;
+                if is_posted && post.takes_posted.load(Ordering::Relaxed) {
+                    self.notify(target);
+                } else {
+                    self.kick(target);
+                }
             }
         }
     }

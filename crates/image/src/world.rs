@@ -3,7 +3,7 @@
 use arch::apic::Message;
 use arch::{GuestPhys, Width};
 use vcpu::{Report, Stop, World};
-use vlapic::{Bus, Identity, Mailbox};
+use vlapic::{Bus, Identity, Mailbox, Reason};
 
 use crate::console;
 use crate::guest_memory::GuestRam;
@@ -39,7 +39,7 @@ impl Bus for Place {
     }
 
     fn published(&self, identity: Identity) {
-        self.vm.directory.publish(self.index, identity);
+        self.vm.identity_changed(self.index, identity);
     }
 }
 
@@ -95,6 +95,15 @@ impl World for Place {
             console::pump();
         }
         self.vm.devices(|platform, out| platform.tick(now, out));
+    }
+
+    fn inhibit(&self, reason: Reason, holds: bool) {
+        self.vm.inhibit(self.index, reason, holds);
+    }
+
+    #[inline(always)]
+    fn is_apic_inhibited(&self) -> bool {
+        self.vm.is_apic_inhibited()
     }
 
     fn stop(&self) -> Option<Stop> {

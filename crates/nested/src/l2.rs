@@ -6,6 +6,7 @@ use vmcs::fields::*;
 use vmcs::{Access, EventInfo, ExitReason};
 
 use crate::current::Vmcs02;
+use crate::deferred_apicv::Update;
 use crate::ept12::interrupted_event;
 use crate::exit::Synthesized;
 use crate::seam::Processor;
@@ -63,7 +64,7 @@ impl Nested {
 
     /// L1's TSC jumped while L2 runs: vmcs02 follows now, vmcs01 when it is current again.
     pub fn move_tsc<P: Processor>(&mut self, cpu: &mut P, tsc_offset: u64) {
-        self.deferred.tsc_offset = Some(tsc_offset);
+        self.deferred.defer(Update::TscOffset(tsc_offset));
         self.merge_tsc(&mut Vmcs02::assume(cpu.vmcs()), tsc_offset);
     }
 

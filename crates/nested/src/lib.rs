@@ -15,7 +15,8 @@
 //! | what each field means for vmcs02 and the checks | `field_use.rs` |
 //! | what vmcs02 holds | `merge.rs`, `bitmaps.rs` |
 //! | whose an exit of L2 is | `route.rs` |
-//! | how L1 gets it; the one way back to vmcs01 | `exit.rs`, `host_state.rs`, `deferred.rs` |
+//! | how L1 gets it; the one way back to vmcs01 | `exit.rs`, `host_state.rs`, `deferred_apicv.rs` |
+//! | L1's APIC, and how much of it the processor does | `l1_apic.rs` |
 //! | what L0 asks while L2 runs | `l2.rs` |
 //! | what of L2 is read back, when | `read_back.rs` |
 //! | the lists of MSRs | `msr_lists.rs` |
@@ -29,7 +30,7 @@ mod bitmaps;
 mod capabilities;
 mod counters;
 mod current;
-mod deferred;
+mod deferred_apicv;
 mod entry;
 mod ept12;
 mod exit;
@@ -39,6 +40,7 @@ mod field_use;
 mod host_state;
 mod instruction;
 mod invalidate;
+mod l1_apic;
 mod l2;
 mod merge;
 mod msr_lists;
@@ -54,14 +56,19 @@ mod state;
 mod vm_function;
 mod vmcs12;
 
+#[cfg(test)]
+mod tests;
+
 pub use capabilities::CapabilityMsrs;
 pub use counters::Transitions;
 pub use current::{Vmcs01, Vmcs02};
+pub use deferred_apicv::{DeferredCounts, Update, submit};
 pub use entry::{Abort, Entry, L1Processor, Refusal};
 pub use ept12::EptOutcome;
 pub use exit::{Synthesized, Vectoring};
 pub use explain::Explanation;
 pub use instruction::Permission;
+pub use l1_apic::{ApicPages, L1Apic};
 pub use outcome::Outcome;
 pub use route::Route;
 pub use save::{BadState, SAVED_BYTES};

@@ -14,7 +14,7 @@ use vmcs::fields::*;
 use vmcs::{Access, EventInfo};
 
 use crate::current::{Vmcs01, Vmcs02};
-use crate::deferred::Deferred;
+use crate::deferred_apicv::Deferred;
 use crate::entry::{L1Processor, Words};
 use crate::field_use::HOT;
 use crate::host_state::is_legal_pdpte;
@@ -136,7 +136,7 @@ impl Nested {
             (flag::ENTRY_PENDING, self.entry_pending),
             (flag::MTF_PENDING, self.mtf_pending),
             (flag::TIMER, self.timer_deadline.is_some()),
-            (flag::TSC_OFFSET, self.deferred.tsc_offset.is_some()),
+            (flag::TSC_OFFSET, self.deferred.tsc_offset().is_some()),
         ] {
             flags |= if is_set { flag } else { 0 };
         }
@@ -152,7 +152,7 @@ impl Nested {
             self.current.map_or(0, GuestPhys::get),
             self.timer_deadline.map_or(0, |deadline| deadline.saturating_sub(cpu.tsc())),
             in_operation(self.last_vpid.into()),
-            self.deferred.tsc_offset.unwrap_or(0),
+            self.deferred.tsc_offset().unwrap_or(0),
             0,
             0,
         ];
@@ -190,7 +190,8 @@ impl Nested {
         self.mtf_pending = state.mtf_pending;
         self.timer_deadline = state.timer_left.map(|left| cpu.tsc().saturating_add(left));
         self.last_vpid = state.last_vpid;
-        self.deferred = Deferred { tsc_offset: state.tsc_offset };
+        // What waits for the APIC's sake follows from its registers, and is submitted again when they are lent.
+        self.deferred = Deferred::restored(state.tsc_offset);
         if self.in_vmx_operation() {
             self.allow_shadow_access(cpu);
         }

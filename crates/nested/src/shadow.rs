@@ -89,7 +89,8 @@ impl Nested {
     fn set_shadowing<P: Processor>(&self, cpu: &mut P, on: bool) {
         if self.pages.shadow_vmcs.is_some() {
             let mut vmcs01 = Vmcs01::assume(cpu.vmcs());
-            let mut controls = self.base.secondary;
+            // The APIC's controls are in the same word.
+            let mut controls = SecondaryBased::from_bits_retain(vmcs01.read(SECONDARY_VM_EXEC_CONTROL));
             controls.set(SecondaryBased::VMCS_SHADOWING, on);
             vmcs01.write(SECONDARY_VM_EXEC_CONTROL, controls.bits());
             vmcs01.write(VMCS_LINK_POINTER, u64::MAX);

@@ -8,7 +8,7 @@ use vmcs::controls::{EntryControls, ExitControls, PinBased, PrimaryBased, Second
 
 use crate::capabilities::CapabilityMsrs;
 use crate::counters::Transitions;
-use crate::deferred::Deferred;
+use crate::deferred_apicv::Deferred;
 use crate::field_use::FieldUses;
 use crate::slots::SlotSet;
 use crate::vmcs12::Vmcs12;

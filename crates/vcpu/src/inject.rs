@@ -31,40 +31,53 @@ impl Vcpu {
                 occupied = true;
             }
         }
-        if self.interrupt_waits() {
+        if self.interrupt_waits_for_injection() {
             if !occupied && interrupts_on(cpu.vmcs()) && !Blocking::read(cpu.vmcs()).by_shadow() {
                 let vector = self.take_interrupt(world);
                 write_injection(cpu.vmcs(), Injection::without_details(EventInfo::external(vector)));
             }
-            if self.interrupt_waits() {
+            if self.interrupt_waits_for_injection() {
                 windows |= PrimaryBased::INTERRUPT_WINDOW_EXITING;
             }
         }
         self.set_windows(cpu, windows);
     }
 
+    /// Whether one waits that L0 must inject into L1: where the processor delivers, only the PIC's.
+    #[inline(always)]
+    fn interrupt_waits_for_injection(&self) -> bool {
+        !self.apic.is_delivered_by_processor() && self.apic.has_pending() || self.pic_waits()
+    }
+
     /// Whether an interrupt waits for the guest: the PIC's, or one whose priority is above the processor's.
     #[inline(always)]
     pub(crate) fn interrupt_waits(&self) -> bool {
-        self.apic.pending().is_some() || self.apic.extint_pending() || self.extint_message
+        self.apic.has_pending() || self.pic_waits()
+    }
+
+    /// Whether an interrupt of the PIC's waits.
+    #[inline(always)]
+    pub(crate) fn pic_waits(&self) -> bool {
+        self.apic.settings().extint_pending() || self.extint_message
     }
 
     /// Acknowledges the interrupt that comes first: the PIC's, which bypasses the APIC's priorities, or the APIC's.
     pub(crate) fn take_interrupt(&mut self, world: &impl World) -> u8 {
-        if self.apic.extint_pending() || self.extint_message {
+        if self.pic_waits() {
             self.extint_message = false;
             let vector = world.pic_acknowledge();
             self.sample_pic(world);
             return vector;
         }
         // The caller has seen that an interrupt is pending; the vector stands for "none" and is never delivered.
-        self.apic.acknowledge().map_or(SPURIOUS, |vector| vector.0)
+        self.apic.registers().acknowledge().map_or(SPURIOUS, |vector| vector.0)
     }
 
     /// The PIC's output drives LINT0 of the bootstrap processor (virtual-wire mode).
     pub(crate) fn sample_pic(&mut self, world: &impl World) {
-        if self.bootstrap {
-            let events = self.apic.lint(Pin::Lint0, world.pic_asserted());
+        let asserted = world.pic_asserted();
+        if self.bootstrap && self.apic.settings().is_asserted(Pin::Lint0) != asserted {
+            let events = self.apic.registers().lint(Pin::Lint0, asserted);
             self.nmi_pending |= events.nmi;
         }
     }

@@ -18,6 +18,16 @@ use crate::stop::Stop;
 use crate::world::World;
 
 impl Vcpu {
+    /// Whether something waits that L1's next entry must bring; the processor sees to what it delivers itself.
+    #[inline(always)]
+    pub(crate) fn has_event_for_l1(&self) -> bool {
+        !self.apic.is_delivered_by_processor() && (self.apic.has_pending() || !self.apic.is_lent())
+            || self.pic_waits()
+            || self.nmi_pending
+            || self.init_latched
+            || self.injection.is_some()
+    }
+
     /// Whether something waits that may end L2's run or change it.
     #[inline(always)]
     pub(crate) fn has_event_for_l2(&self) -> bool {

@@ -7,6 +7,7 @@
 //! |---|---|
 //! | what happens between two entries | `run.rs` |
 //! | which event goes in next | `inject.rs` |
+//! | what the processor does for the APIC | `apic.rs`, `exits/apic.rs` |
 //! | what an exit does | `exits/` |
 //! | VMX instructions of L1, exits of L2 | `exits/vmx.rs`, `exits/l2.rs` |
 //! | events while L2 runs | `l2_events.rs` |
@@ -15,6 +16,7 @@
 #![cfg_attr(not(test), no_std)]
 #![forbid(unsafe_code)]
 
+mod apic;
 mod blocking;
 pub mod control_registers;
 mod counters;
@@ -37,9 +39,10 @@ mod world;
 #[cfg(test)]
 mod tests;
 
+pub use apic::{ApicHelp, apic_hardware};
 pub use counters::Counters;
 pub use cpu::{Cpu, EntryRefused};
-pub use msr_bitmap::{fill_io_bitmaps, fill_msr_bitmap};
+pub use msr_bitmap::{fill_io_bitmaps, fill_msr_bitmap, pass_x2apic_msrs};
 pub use reset::FlatStart;
 pub use run::Left;
 pub use setup::{Controls, Identity, Pages};

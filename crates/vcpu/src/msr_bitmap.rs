@@ -3,6 +3,7 @@
 //! SDM 3C 25.6.9 "MSR-Bitmap Address": four bitmaps of 1 KiB, reads of low and high MSRs, then writes; a set bit exits.
 
 use arch::Msr;
+use vlapic::Assist;
 
 /// Registers that belong to the running guest alone: L0 neither uses nor checks them. The processor checks what is
 /// written; the image saves those that are not in the VMCS when another vCPU takes the processor.
@@ -32,6 +33,18 @@ pub fn fill_msr_bitmap(page: &mut [u8; 4096], tsc_aux: bool) {
     }
     // Reads get the TSC offset from the processor; writes move the offset and need L0.
     pass(page, Msr::TSC, false);
+}
+
+/// Lets the x2APIC MSRs through that the processor virtualizes with `assist`.
+pub fn pass_x2apic_msrs(page: &mut [u8; 4096], assist: Assist) {
+    for msr in (0x800..0x900).map(Msr) {
+        let number = (msr.0 & 0x1fff) as usize;
+        for (start, write) in [(0, false), (2048, true)] {
+            if assist.passes(msr, write) {
+                page[start + number / 8] &= !(1 << (number % 8));
+            }
+        }
+    }
 }
 
 fn pass(page: &mut [u8; 4096], msr: Msr, writes_too: bool) {

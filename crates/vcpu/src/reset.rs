@@ -43,7 +43,7 @@ const SIGNATURE_LEAF: u32 = 1;
 impl Vcpu {
     /// The processor's reaction to INIT: registers reset, then waiting for a start-up IPI.
     pub(crate) fn init(&mut self, cpu: &mut impl Cpu) {
-        self.apic.init();
+        self.apic.registers().init();
         // INIT leaves CD and NW alone, unlike power-up.
         let cache_bits = cpu.vmcs().read(CR0_READ_SHADOW) & (Cr0::CD | Cr0::NW).bits();
         self.reset_registers(cpu);
@@ -67,7 +67,7 @@ impl Vcpu {
     /// the PIC's interrupts and the board's NMI. [`Vcpu::apic`]'s identity is to be published afterwards.
     pub fn start_flat(&mut self, cpu: &mut impl Cpu, start: FlatStart) {
         self.reset_registers(cpu);
-        self.apic.set_virtual_wire();
+        self.apic.registers().set_virtual_wire();
         let vmcs = cpu.vmcs();
         write_cr0(vmcs, (Cr0::PE | Cr0::ET).bits());
         write_segments(vmcs, start.code, start.data);

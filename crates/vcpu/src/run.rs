@@ -1,5 +1,6 @@
 //! The run loop of one vCPU.
 
+use vlapic::Events;
 use vmcs::Access;
 use vmcs::fields::*;
 
@@ -37,10 +38,11 @@ impl Vcpu {
         // Whatever happened while the vCPU was away is looked at once.
         self.attention = true;
         loop {
-            if (self.attention || !world.mailbox().is_empty())
-                && let Some(left) = self.attend(cpu, world)
-            {
-                return left;
+            if self.attention || !world.mailbox().is_empty() {
+                if let Some(left) = self.attend(cpu, world) {
+                    return left;
+                }
+                self.lend_apic(cpu, world);
             }
             let next = if self.in_l2 {
                 self.arm_timer_for_l2(cpu, world);
@@ -76,13 +78,13 @@ impl Vcpu {
             world.tick(now);
         }
         if now >= self.deadline {
-            self.apic.tick(now.wrapping_add(self.tsc_offset));
+            self.apic.registers().tick(now.wrapping_add(self.tsc_offset));
         }
         let startup = match self.take_mail(cpu, world) {
             Ok(startup) => startup,
             Err(left) => return Some(left),
         };
-        self.deadline = self.machine_time(now, self.apic.deadline());
+        self.deadline = self.machine_time(now, self.apic.settings().deadline());
         self.sample_pic(world);
         if self.in_l2 {
             if now >= self.slice_end || world.wanted_elsewhere() {
@@ -106,6 +108,8 @@ impl Vcpu {
             self.attention = true;
             return Some(Left::SliceOver);
         }
+        // With delivery by the processor there is less to inject.
+        self.lend_apic(cpu, world);
         self.inject(cpu, world);
         None
     }
@@ -119,7 +123,8 @@ impl Vcpu {
     /// What others posted: interrupts into the APIC, NMI, INIT and start-up IPIs. A start-up IPI that L2 may have to meet is
     /// returned.
     fn take_mail<C: Cpu, W: World>(&mut self, cpu: &mut C, world: &W) -> Result<Option<u8>, Left> {
-        let events = self.apic.drain(world.mailbox());
+        let mailbox = world.mailbox();
+        let events = if mailbox.is_empty() { Events::NONE } else { self.apic.registers().drain(mailbox) };
         self.nmi_pending |= events.nmi;
         self.extint_message |= events.extint;
         self.init_latched |= events.init;
@@ -130,7 +135,7 @@ impl Vcpu {
                 return Err(Left::Stop(Stop::BootstrapInit));
             }
             self.init(cpu);
-            world.published(self.apic.identity());
+            world.published(self.apic.settings().identity());
         }
         if self.activity == Activity::WaitForSipi
             && !self.in_l2

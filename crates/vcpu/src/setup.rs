@@ -3,7 +3,7 @@
 use arch::control::Cr4;
 use arch::cpuid::CpuidResult;
 use arch::{GuestRegs, HostPhys};
-use nested::{Base, Nested};
+use nested::{Base, L1Apic, Nested};
 use vlapic::{Features, Frequencies, LocalApic};
 use vmcs::controls::{EntryControls, ExitControls, PinBased, PrimaryBased, SecondaryBased};
 use vmcs::fields::*;
@@ -139,8 +139,9 @@ impl Vcpu {
         let bootstrap = identity.index == 0;
         Self {
             regs: GuestRegs::default(),
-            apic: LocalApic::new(topology.apic_id, bootstrap, identity.frequencies)
-                .with_features(Features { physical_address_bits: cpuid.physical_address_bits(), ..Features::DEFAULT }),
+            apic: L1Apic::new(LocalApic::new(topology.apic_id, bootstrap, identity.frequencies).with_features(
+                Features { physical_address_bits: cpuid.physical_address_bits(), ..Features::DEFAULT },
+            )),
             counters: Counters::new(),
             index: identity.index,
             bootstrap,
@@ -166,6 +167,7 @@ impl Vcpu {
             cr4_offered: cr4_offered(&cpuid) & Cr4::from_bits_retain(machine.cr4.fixed1),
             misc_enable: MISC_ENABLE_RESET,
             mcg_status: 0,
+            inhibits: [false; 2],
             repairs_lost_rip: identity.repairs_lost_rip,
             kick_patience: (identity.repairs_lost_rip && identity.cpus > 1)
                 .then_some(identity.frequencies.tsc_hz / 1000),
@@ -206,7 +208,7 @@ impl Vcpu {
     pub fn write_vmcs(&mut self, cpu: &mut impl Cpu, controls: &Controls, pages: &Pages) {
         let vmcs = cpu.vmcs();
         vmcs.write(PIN_BASED_VM_EXEC_CONTROL, controls.pin.chosen.bits());
-        vmcs.write(CPU_BASED_VM_EXEC_CONTROL, controls.primary.chosen.bits());
+        vmcs.write(CPU_BASED_VM_EXEC_CONTROL, self.primary.bits());
         vmcs.write(SECONDARY_VM_EXEC_CONTROL, controls.secondary.chosen.bits());
         vmcs.write(VM_EXIT_CONTROLS, controls.exit.chosen.bits());
         vmcs.write(VM_ENTRY_CONTROLS, controls.entry.chosen.bits());

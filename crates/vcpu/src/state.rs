@@ -2,8 +2,7 @@
 
 use arch::control::Rflags;
 use arch::{Fault, GuestRegs, Vector};
-use nested::{Nested, Transitions};
-use vlapic::LocalApic;
+use nested::{DeferredCounts, L1Apic, Nested, Transitions};
 use vmcs::controls::PrimaryBased;
 use vmcs::fields::GUEST_RFLAGS;
 use vmcs::{Access, Capabilities, EventInfo, EventKind};
@@ -45,7 +44,7 @@ pub struct Vcpu {
     /// General registers, while L0 runs.
     pub regs: GuestRegs,
     /// The local APIC.
-    pub apic: LocalApic,
+    pub apic: L1Apic,
     /// Exits by reason.
     pub counters: Counters,
     /// Number of the vCPU within its VM.
@@ -98,6 +97,8 @@ pub struct Vcpu {
     pub(crate) repairs_lost_rip: bool,
     /// MCG_STATUS as the guest left it.
     pub(crate) mcg_status: u64,
+    /// Which of [`vlapic::Reason::OF_REGISTERS`] the VM was told of.
+    pub(crate) inhibits: [bool; 2],
     /// Machine TSC at which this vCPU's own timer wants attention; `u64::MAX` for never.
     pub(crate) deadline: u64,
     /// Machine TSC at which the run ends to let another vCPU have the processor.
@@ -125,6 +126,11 @@ impl Vcpu {
     /// What happened between L1 and L2, where L1 has VMX.
     pub fn transitions(&self) -> Option<Transitions> {
         self.nested.as_ref().map(|nested| nested.transitions)
+    }
+
+    /// What had to wait for vmcs01, where L1 has VMX.
+    pub fn deferred_counts(&self) -> Option<&DeferredCounts> {
+        self.nested.as_ref().map(|nested| nested.deferred_counts())
     }
 
     /// What the vCPU is doing.

@@ -2,7 +2,7 @@
 
 use arch::{GuestPhys, Msr, Width};
 use nested::{Explanation, L1Memory};
-use vlapic::{Bus, Mailbox};
+use vlapic::{Bus, Mailbox, Reason};
 
 use crate::stop::Stop;
 
@@ -49,6 +49,13 @@ pub trait World: Bus {
 
     /// Why the VM must stop, once somebody said so.
     fn stop(&self) -> Option<Stop>;
+
+    /// This vCPU's APIC has, or has no longer, a reason for which the VM does without the processor's help. All vCPUs learn of
+    /// it before they run their guests again.
+    fn inhibit(&self, reason: Reason, holds: bool);
+
+    /// Whether the VM does without the processor's help for APICs.
+    fn is_apic_inhibited(&self) -> bool;
 
     /// Something that a user wants to know: for the log, never on the fast path.
     fn report(&self, report: Report);

@@ -42,12 +42,25 @@ impl<const N: usize> Directory<N> {
         unpack(self.words.get(index).map_or(0, |word| word.load(Ordering::Acquire)))
     }
 
+    /// Whether vCPU `index` shares its APIC id with another: a message to that id then reaches both. Disabled APICs have none.
+    pub fn is_aliased(&self, index: usize) -> bool {
+        let own = self.identity(index);
+        let is_same = |other: Identity| other.mode != Mode::Disabled && other.id == own.id;
+        own.mode != Mode::Disabled && (0..N).any(|other| other != index && is_same(self.identity(other)))
+    }
+
     /// The vCPUs that `message` reaches. `from` is the sender of an IPI, `None` for an IOAPIC or MSI; without it,
     /// the shorthand for "myself" reaches nobody.
     ///
     /// A globally disabled APIC receives nothing. Where two vCPUs share an id, both are reached. A lowest-priority
-    /// message goes to one of the enabled APICs addressed: the one of lowest task priority, the lowest index of equals.
-    pub fn targets(&self, message: &Message, from: Option<usize>) -> TargetSet {
+    /// message goes to one of the enabled APICs addressed: the one of lowest task priority, the lowest index of equals. `priority`
+    /// knows it better than [`Identity::priority`] where a guest changes it unnoticed.
+    pub fn targets(
+        &self,
+        message: &Message,
+        from: Option<usize>,
+        priority: impl Fn(usize) -> Option<u8>,
+    ) -> TargetSet {
         let mut targets = TargetSet::EMPTY;
         let mut lowest: Option<(u8, usize)> = None;
         for (index, word) in self.words.iter().enumerate() {
@@ -57,8 +70,11 @@ impl<const N: usize> Directory<N> {
             }
             if message.mode != DeliveryMode::LowestPriority {
                 targets.insert(index);
-            } else if identity.software_enabled && lowest.is_none_or(|(priority, _)| identity.priority < priority) {
-                lowest = Some((identity.priority, index));
+            } else if identity.software_enabled {
+                let own = priority(index).unwrap_or(identity.priority);
+                if lowest.is_none_or(|(least, _)| own < least) {
+                    lowest = Some((own, index));
+                }
             }
         }
         if let Some((_, index)) = lowest {

@@ -118,11 +118,17 @@ impl LocalApic {
     pub fn end_of_interrupt(&mut self, bus: &impl Bus) {
         let Some((vector, level_triggered)) = self.priorities.end_of_interrupt() else { return };
         if level_triggered {
-            if self.spurious & SUPPRESS_BROADCAST == 0 {
-                bus.end_of_interrupt(vector);
-            }
-            self.lint0_ended(vector);
+            self.ended_by_processor(vector, bus);
         }
+    }
+
+    /// The processor has taken `vector` out of ISR for an EOI, and the EOI-exit bitmap had its bit: the rest of what
+    /// [`Self::end_of_interrupt`] does (SDM 3C 30.1.4 "EOI Virtualization").
+    pub fn ended_by_processor(&mut self, vector: u8, bus: &impl Bus) {
+        if self.spurious & SUPPRESS_BROADCAST == 0 {
+            bus.end_of_interrupt(vector);
+        }
+        self.lint0_ended(vector);
     }
 
     /// Sends what ICR says.

@@ -18,12 +18,14 @@
 //! | who is addressed | `directory.rs`, `identity.rs` |
 //! | how it gets there | `mailbox.rs`, `events.rs` |
 //! | error status | `errors.rs` |
+//! | what the processor does by itself, and why not | `apicv/` |
 //!
 //! Section numbers are those of the edition that ARCHITECTURE.md names; the local APIC is chapter 11 there,
 //! "Advanced Programmable Interrupt Controller (APIC)".
 #![cfg_attr(not(test), no_std)]
 #![forbid(unsafe_code)]
 
+mod apicv;
 mod bus;
 mod directory;
 mod errors;
@@ -46,6 +48,7 @@ mod vectors;
 #[cfg(test)]
 mod tests;
 
+pub use apicv::{Apicv, Assist, Hardware, Inhibits, Reason, VirtualApicPage};
 pub use bus::Bus;
 pub use directory::{Directory, TargetSet};
 pub use events::Events;

@@ -54,6 +54,12 @@ impl LocalApic {
         Events::NONE
     }
 
+    /// How the pin was driven last.
+    #[inline(always)]
+    pub fn is_asserted(&self, pin: Pin) -> bool {
+        self.lint_asserted[pin as usize]
+    }
+
     /// Whether the processor takes interrupts of the PIC: LINT0 is unmasked and in ExtINT mode, or the APIC is
     /// globally disabled and LINT0 is the processor's INTR pin.
     pub fn accepts_extint(&self) -> bool {

@@ -89,7 +89,9 @@ impl Mailbox {
         self.control.load(Ordering::SeqCst) & MAIL == 0
     }
 
-    /// Posts an interrupt. True when the mailbox was empty: the target must be kicked (this holds for every post).
+    /// Posts an interrupt. True when the target must be told (this holds for every post): when the mailbox was empty, and
+    /// for what a processor does not take out of a posted-interrupt descriptor by itself also when only such interrupts
+    /// waited, as the notification of these need not end the guest's run.
     /// A vector below 16 arrives as the receive-illegal-vector error.
     pub fn post(&self, vector: u8, level_triggered: bool) -> bool {
         if vector < FIRST_VECTOR {
@@ -161,18 +163,24 @@ impl Mailbox {
     }
 
     fn announce(&self, flag: u64) -> bool {
-        self.control.fetch_or(flag, Ordering::SeqCst) & MAIL == 0
+        must_tell(self.control.fetch_or(flag, Ordering::SeqCst), flag)
     }
 
     fn change(&self, change: impl Fn(u64) -> u64) -> bool {
         let mut seen = self.control.load(Ordering::SeqCst);
         loop {
             match self.control.compare_exchange_weak(seen, change(seen), Ordering::SeqCst, Ordering::SeqCst) {
-                Ok(_) => return seen & MAIL == 0,
+                Ok(_) => return must_tell(seen, INIT),
                 Err(current) => seen = current,
             }
         }
     }
+}
+
+/// Whether the target must be told of `flag`, with the control word as it was `before`.
+const fn must_tell(before: u64, flag: u64) -> bool {
+    let told = if flag == NOTIFICATION { MAIL } else { MAIL & !NOTIFICATION };
+    before & told == 0
 }
 
 /// Takes all bits, if there may be any: four exchanges are dear on a path that mostly carries one kind.

@@ -50,6 +50,15 @@ impl Priorities {
         self.highest_requested = self.requested.highest().unwrap_or(0);
     }
 
+    /// IRR and ISR as the processor left them where it delivers virtual interrupts; TMR it does not touch.
+    pub(crate) fn replace(&mut self, requested: &VectorSet, in_service: &VectorSet) {
+        self.requested = *requested;
+        self.in_service = *in_service;
+        self.highest_requested = requested.highest().unwrap_or(0);
+        self.highest_in_service = in_service.highest().unwrap_or(0);
+        self.update_ppr();
+    }
+
     /// Whether the highest request is above the processor priority, class against class.
     #[inline(always)]
     pub(crate) fn is_pending(&self) -> bool {

@@ -4,6 +4,7 @@
 ///
 /// Source: SDM 3A 11.8.4 "Interrupt Acceptance for Fixed Interrupts" (bit N stands for vector N).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub struct VectorSet([u64; Self::WORDS]);
 
 impl VectorSet {

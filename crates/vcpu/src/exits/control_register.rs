@@ -21,9 +21,9 @@ pub(super) fn handle<C: Cpu, W: World>(vcpu: &mut Vcpu, cpu: &mut C, world: &W, 
         CrAccess::MovTo { register: 4, source } => mov_to_cr4(vcpu, cpu, source),
         CrAccess::MovTo { register: 8, source } => mov_to_cr8(vcpu, cpu, world, source),
         CrAccess::MovFrom { register: 8, destination } => {
-            let value = vcpu.apic.cr8();
+            let value = vcpu.apic.registers().cr8();
             write_gpr(vcpu, cpu, destination, value);
-            skip_instruction(vcpu, cpu)
+            skip_instruction(vcpu, cpu).attending()
         }
         // CLTS and LMSW change only bits that the guest owns; CR3 does not exit.
         _ => vcpu.stops(Stop::UnexpectedExit(28)),
@@ -60,7 +60,7 @@ fn mov_to_cr4(vcpu: &mut Vcpu, cpu: &mut impl Cpu, source: Gpr) -> Next {
 
 pub(super) fn mov_to_cr8(vcpu: &mut Vcpu, cpu: &mut impl Cpu, world: &impl World, source: Gpr) -> Next {
     let value = read_gpr(vcpu, cpu, source);
-    if let Err(fault) = vcpu.apic.set_cr8(value, world) {
+    if let Err(fault) = vcpu.apic.registers().set_cr8(value, world) {
         return vcpu.inject_fault(cpu, fault);
     }
     skip_instruction(vcpu, cpu).attending()

@@ -20,7 +20,7 @@ pub(super) fn handle(vcpu: &mut Vcpu, cpu: &mut impl Cpu) -> Next {
         Patch::Osxsave => {
             let cr4 = Cr4::from_bits_retain(cpu.vmcs().read(GUEST_CR4));
             answer.ecx.set_bit(27, cr4.contains(Cr4::OSXSAVE));
-            answer.edx.set_bit(9, vcpu.apic.mode() != vlapic::Mode::Disabled);
+            answer.edx.set_bit(9, vcpu.apic.settings().mode() != vlapic::Mode::Disabled);
         }
         Patch::Ospke => {
             let cr4 = Cr4::from_bits_retain(cpu.vmcs().read(GUEST_CR4));

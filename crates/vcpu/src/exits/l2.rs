@@ -107,7 +107,7 @@ fn after_exit(vcpu: &mut Vcpu, done: Result<(), Abort>) -> Next {
     vcpu.activity = Activity::Active;
     vcpu.leaves_l2_at_once = false;
     match done {
-        Ok(()) if vcpu.has_event_for_l2() => Next::Attend,
+        Ok(()) if vcpu.has_event_for_l1() => Next::Attend,
         Ok(()) => Next::Resume,
         Err(abort) => vcpu.stops(Stop::VmxAbort(abort)),
     }

@@ -5,7 +5,8 @@
 
 use arch::{Fault, GuestPhys, Linear, Width};
 use emulate::{Device, Done, Failure};
-use vlapic::{LocalApic, Mode};
+use nested::L1Apic;
+use vlapic::Mode;
 use vmcs::fields::*;
 use vmcs::qualification::{EptQualification, EptViolation};
 use vmcs::{Access, EventInfo};
@@ -26,6 +27,12 @@ pub(super) fn handle<C: Cpu, W: World>(vcpu: &mut Vcpu, cpu: &mut C, world: &W, 
     if violation.qualification.contains(EptQualification::FETCH) {
         return fetch(vcpu, cpu, world, violation.guest_physical);
     }
+    emulate(vcpu, cpu, world, violation.guest_physical)
+}
+
+/// Executes the instruction that accesses `at`.
+#[inline]
+pub(super) fn emulate<C: Cpu, W: World>(vcpu: &mut Vcpu, cpu: &mut C, world: &W, at: GuestPhys) -> Next {
     let now = cpu.tsc();
     let from = cpu.vmcs().read(GUEST_RIP);
     let mut device = Devices { apic: &mut vcpu.apic, world, now, guest_now: now.wrapping_add(vcpu.tsc_offset) };
@@ -36,7 +43,7 @@ pub(super) fn handle<C: Cpu, W: World>(vcpu: &mut Vcpu, cpu: &mut C, world: &W, 
         physical_width: vcpu.cpuid.physical_address_bits(),
         gigabyte_pages: vcpu.cpuid.has_gigabyte_pages(),
     };
-    let outcome = emulate::access(&mut registers, world.memory(), &mut device, violation.guest_physical);
+    let outcome = emulate::access(&mut registers, world.memory(), &mut device, at);
     let to = registers.rip;
     match outcome {
         Ok(Done::Complete) => finish_at(vcpu, cpu, from, to).attending(),
@@ -50,7 +57,10 @@ pub(super) fn handle<C: Cpu, W: World>(vcpu: &mut Vcpu, cpu: &mut C, world: &W, 
 /// An instruction fetch outside of RAM. Where nothing is, the bus gives ones, and FF FF is an undefined instruction.
 #[cold]
 pub(super) fn fetch<C: Cpu, W: World>(vcpu: &mut Vcpu, cpu: &mut C, world: &W, at: GuestPhys) -> Next {
-    let is_apic = vcpu.apic.mode() == Mode::Xapic && at.page() == vcpu.apic.base();
+    let is_apic = {
+        let apic = vcpu.apic.settings();
+        apic.mode() == Mode::Xapic && at.page() == apic.base()
+    };
     if is_apic || world.mmio_read(at.page(), Width::Dword, cpu.tsc()).is_some() {
         return vcpu.stops(Stop::FetchFromDevice(at));
     }
@@ -76,7 +86,7 @@ pub(super) fn out_of_reach(vmcs: &impl Access, violation: &EptViolation) -> Opti
 
 /// Everything outside of RAM: the vCPU's own APIC, the VM's devices, and nothing.
 pub(super) struct Devices<'a, W> {
-    pub(super) apic: &'a mut LocalApic,
+    pub(super) apic: &'a mut L1Apic,
     pub(super) world: &'a W,
     /// The machine's TSC, the devices' clock.
     pub(super) now: u64,
@@ -88,7 +98,8 @@ impl<W: World> Devices<'_, W> {
     /// The offset of `at` in the APIC's register page, if the page is there.
     #[inline]
     fn apic_offset(&self, at: GuestPhys) -> Option<u16> {
-        let here = self.apic.mode() == Mode::Xapic && at.page() == self.apic.base();
+        let apic = self.apic.settings();
+        let here = apic.mode() == Mode::Xapic && at.page() == apic.base();
         #[expect(clippy::cast_possible_truncation, reason = "an offset within a page has 12 bits")]
         here.then_some(at.page_offset() as u16)
     }
@@ -98,7 +109,7 @@ impl<W: World> Device for Devices<'_, W> {
     #[inline]
     fn read(&mut self, at: GuestPhys, width: Width) -> u64 {
         if let Some(offset) = self.apic_offset(at) {
-            return self.apic.read_mmio(offset, width, self.guest_now);
+            return self.apic.registers().read_mmio(offset, width, self.guest_now);
         }
         self.world.mmio_read(at, width, self.now).unwrap_or_else(|| {
             self.world.report(Report::NothingThere { at, write: false });
@@ -109,7 +120,7 @@ impl<W: World> Device for Devices<'_, W> {
     #[inline]
     fn write(&mut self, at: GuestPhys, width: Width, value: u64) {
         if let Some(offset) = self.apic_offset(at) {
-            return self.apic.write_mmio(offset, width, value, self.guest_now, self.world);
+            return self.apic.registers().write_mmio(offset, width, value, self.guest_now, self.world);
         }
         if !self.world.mmio_write(at, width, value, self.now) {
             self.world.report(Report::NothingThere { at, write: true });

@@ -1,5 +1,6 @@
 //! One handler per kind of exit; each says what comes next.
 
+mod apic;
 mod control_register;
 mod cpuid;
 mod exception;
@@ -91,6 +92,11 @@ fn handle_decoded<C: Cpu, W: World>(vcpu: &mut Vcpu, cpu: &mut C, world: &W, rea
             lost_rip::restore(vcpu, cpu, world);
             Next::Attend
         }
+        Exit::ApicAccess(access) => apic::access(vcpu, cpu, world, access),
+        Exit::ApicWrite { offset } => apic::written(vcpu, cpu, world, offset),
+        Exit::VirtualizedEoi { vector } => apic::ended(vcpu, world, vector),
+        // Which interrupts are pending now, `attend` finds out.
+        Exit::TprBelowThreshold => Next::Attend,
         Exit::ControlRegister(access) => control_register::handle(vcpu, cpu, world, access),
         Exit::ExceptionOrNmi(info) => exception::handle(vcpu, cpu, info),
         Exit::Xsetbv => instruction::xsetbv(vcpu, cpu),

@@ -38,7 +38,9 @@ pub(super) fn read<C: Cpu, W: World>(vcpu: &mut Vcpu, cpu: &mut C, world: &W) ->
     match read_value(vcpu, cpu, msr) {
         Ok(value) => {
             vcpu.regs.set_edx_eax(value);
-            skip_instruction(vcpu, cpu)
+            let next = skip_instruction(vcpu, cpu);
+            // The registers of the APIC go back to the processor that had them.
+            if vcpu.apic.is_lent() { next } else { next.attending() }
         }
         Err(fault) => refuse(vcpu, cpu, world, Report::UnknownMsr { msr, write: false }, fault),
     }
@@ -50,7 +52,7 @@ pub(super) fn write<C: Cpu, W: World>(vcpu: &mut Vcpu, cpu: &mut C, world: &W) -
     let value = vcpu.regs.edx_eax();
     match write_value(vcpu, cpu, world, msr, value) {
         Ok(()) if msr == Msr::APIC_BASE && is_over_memory(vcpu, world) => {
-            vcpu.stops(Stop::ApicOverMemory(vcpu.apic.base()))
+            vcpu.stops(Stop::ApicOverMemory(vcpu.apic.settings().base()))
         }
         // Timers, priorities or the TSC may have moved.
         Ok(()) => skip_instruction(vcpu, cpu).attending(),
@@ -60,7 +62,8 @@ pub(super) fn write<C: Cpu, W: World>(vcpu: &mut Vcpu, cpu: &mut C, world: &W) -
 
 /// Whether the APIC's register page lies where RAM is (SDM 3A 11.4.5 "Relocating the Local APIC Registers").
 fn is_over_memory(vcpu: &Vcpu, world: &impl World) -> bool {
-    vcpu.apic.mode() == Mode::Xapic && world.memory().read(vcpu.apic.base(), &mut [0]).is_ok()
+    let apic = vcpu.apic.settings();
+    apic.mode() == Mode::Xapic && world.memory().read(apic.base(), &mut [0]).is_ok()
 }
 
 /// The fault, with a line in the log when the kernel of a guest made it: user code is stopped before the exit.
@@ -74,7 +77,9 @@ fn refuse<C: Cpu, W: World>(vcpu: &mut Vcpu, cpu: &mut C, world: &W, report: Rep
 pub(super) fn read_value(vcpu: &mut Vcpu, cpu: &mut impl Cpu, msr: Msr) -> Result<u64, Fault> {
     let now = cpu.tsc().wrapping_add(vcpu.tsc_offset);
     match msr {
-        Msr::APIC_BASE | Msr::TSC_DEADLINE | Msr(0x800..=0x8ff) => vcpu.apic.read_msr(msr, now),
+        Msr::APIC_BASE => Ok(vcpu.apic.settings().apic_base()),
+        Msr::TSC_DEADLINE => vcpu.apic.timer(now).read_msr(msr, now),
+        Msr(0x800..=0x8ff) => vcpu.apic.registers().read_msr(msr, now),
         Msr::TSC_ADJUST => Ok(vcpu.tsc_adjust),
         Msr(0x480..=0x493) => vcpu.nested.as_ref().and_then(|nested| nested.msrs().read(msr)).ok_or(Fault::Gp(0)),
         // Locked, with VMX on outside SMX.
@@ -100,8 +105,12 @@ pub(super) fn write_value<C: Cpu, W: World>(
 ) -> Result<(), Fault> {
     let tsc = cpu.tsc();
     match msr {
-        Msr::TSC_DEADLINE | Msr::APIC_BASE | Msr(0x800..=0x8ff) => {
-            vcpu.apic.write_msr(msr, value, tsc.wrapping_add(vcpu.tsc_offset), world)
+        Msr::TSC_DEADLINE => {
+            let now = tsc.wrapping_add(vcpu.tsc_offset);
+            vcpu.apic.timer(now).write_msr(msr, value, now, world)
+        }
+        Msr::APIC_BASE | Msr(0x800..=0x8ff) => {
+            vcpu.apic.registers().write_msr(msr, value, tsc.wrapping_add(vcpu.tsc_offset), world)
         }
         // Writing either register moves both (SDM 3B 18.17.3 "Time-Stamp Counter Adjustment").
         Msr::TSC => {
@@ -140,7 +149,7 @@ fn move_tsc(vcpu: &mut Vcpu, cpu: &mut impl Cpu, by: u64) {
     let before = cpu.tsc().wrapping_add(vcpu.tsc_offset);
     vcpu.tsc_offset = vcpu.tsc_offset.wrapping_add(by);
     vcpu.tsc_adjust = vcpu.tsc_adjust.wrapping_add(by);
-    vcpu.apic.tsc_written(before, before.wrapping_add(by));
+    vcpu.apic.registers().tsc_written(before, before.wrapping_add(by));
     match &mut vcpu.nested {
         Some(nested) if nested.in_l2() => nested.move_tsc(cpu, vcpu.tsc_offset),
         _ => cpu.vmcs().write(TSC_OFFSET, vcpu.tsc_offset),

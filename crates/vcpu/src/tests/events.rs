@@ -80,7 +80,7 @@ fn nmi_first_then_interrupt() {
 #[test]
 fn pic_interrupts_by_virtual_wire() {
     let mut bench = Bench::new(0).with_interrupts();
-    bench.vcpu.apic.write_mmio(0x350, arch::Width::Dword, 0x700, 0, &bench.world);
+    bench.vcpu.apic.registers().write_mmio(0x350, arch::Width::Dword, 0x700, 0, &bench.world);
     bench.world.pic.set(Some(0x20));
     bench.cpu.exit(ExitReason::CPUID, of_length(2));
     let entries = bench.run_script();
@@ -209,7 +209,7 @@ fn preemption_timer_follows_the_deadline() {
     // One-shot, vector 0x40, divide by 1, 3200 counts of the 100 MHz bus: 3200 TSC ticks.
     let now = bench.cpu.tsc;
     for (register, value) in [(0x320, 0x40), (0x3e0, 0xb), (0x380, 3200)] {
-        bench.vcpu.apic.write_mmio(register, arch::Width::Dword, value, now, &bench.world);
+        bench.vcpu.apic.registers().write_mmio(register, arch::Width::Dword, value, now, &bench.world);
     }
     bench.cpu.exit(ExitReason::PREEMPTION_TIMER, |_, _| {});
     assert_eq!(bench.run(), Left::Stop(Stop::TripleFault));

@@ -261,6 +261,12 @@ impl World for FakeWorld {
         self.stop
     }
 
+    fn inhibit(&self, _: vlapic::Reason, _: bool) {}
+
+    fn is_apic_inhibited(&self) -> bool {
+        false
+    }
+
     fn report(&self, report: Report) {
         self.reports.borrow_mut().push(report);
     }
@@ -366,7 +372,7 @@ impl Bench {
     /// Turns the guest's interrupts on and its APIC.
     pub(super) fn with_interrupts(mut self) -> Self {
         self.cpu.vmcs.write(GUEST_RFLAGS, 0x202);
-        self.vcpu.apic.write_mmio(0xf0, Width::Dword, 0x1ff, 0, &self.world);
+        self.vcpu.apic.registers().write_mmio(0xf0, Width::Dword, 0x1ff, 0, &self.world);
         self
     }
 }

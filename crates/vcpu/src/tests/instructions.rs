@@ -167,7 +167,7 @@ fn cr4_refuses_what_is_not_offered() {
 #[test]
 fn cr8_opens_the_way() {
     let mut bench = Bench::new(0).with_interrupts();
-    bench.vcpu.apic.set_cr8(6, &bench.world).expect("6 is a priority");
+    bench.vcpu.apic.registers().set_cr8(6, &bench.world).expect("6 is a priority");
     bench.world.mailbox.post(0x55, false);
     let mov_to_cr8_from_rax = 8;
     bench.cpu.exit(ExitReason::CONTROL_REGISTER, move |vmcs, regs| {

@@ -28,7 +28,7 @@ fn directory(identities: &[Identity]) -> Directory<96> {
 
 #[track_caller]
 fn check(directory: &Directory<96>, message: Message, from: Option<usize>, expected: &[usize]) {
-    assert_eq!(directory.targets(&message, from).iter().collect::<Vec<_>>(), expected, "{message:?}");
+    assert_eq!(directory.targets(&message, from, |_| None).iter().collect::<Vec<_>>(), expected, "{message:?}");
 }
 
 fn physical(destination: u32) -> Message {

@@ -16,7 +16,9 @@ fn set(vectors: &[u8]) -> VectorSet {
     set
 }
 
-/// The first post of any kind kicks, the others do not; taking gives each once.
+/// The first post of any kind kicks, the others do not; taking gives each once. Where the first was an edge, which a
+/// processor may take in without leaving the guest, the first of another kind kicks too: else an NMI behind a posted
+/// interrupt would wait for whatever ends the guest's run next.
 #[test]
 fn first_post_kicks() {
     let posts: &[&dyn Fn(&Mailbox) -> bool] = &[
@@ -42,9 +44,9 @@ fn first_post_kicks() {
         // The order of INIT and start-up matters; rotate the others around them.
         assert!(posts[first](&mailbox));
         assert!(!mailbox.is_empty());
-        for post in posts {
-            assert!(!post(&mailbox));
-        }
+        let is_edge = first < 2;
+        let told: Vec<_> = (0..posts.len()).filter(|&index| posts[index](&mailbox)).collect();
+        assert_eq!(told, if is_edge { vec![2] } else { vec![] });
         let mail = mailbox.take();
         assert_eq!(mail, all);
         assert!(mailbox.is_empty());

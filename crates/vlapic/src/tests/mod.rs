@@ -7,6 +7,7 @@ use arch::{Fault, Msr, Width};
 
 use crate::{Bus, Features, Frequencies, Identity, LocalApic};
 
+mod apicv;
 mod directory;
 mod eoi;
 mod errors;
