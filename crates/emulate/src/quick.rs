@@ -102,8 +102,13 @@ impl Remembered {
     #[inline(always)]
     pub fn word(&self, kernel: Kernel, linear: u64) -> Option<&'static AtomicU64> {
         let is_here = self.page == linear >> 12 && self.kernel == kernel;
-        let leads_here = is_here && self.entries.iter().all(|(entry, value)| entry.load(Ordering::Relaxed) == *value);
-        if leads_here { self.words.get(index(linear)) } else { None }
+        let [pml4e, pdpte, pde, pte] = &self.entries;
+        let same = |(entry, value): &(&AtomicU64, u64)| entry.load(Ordering::Relaxed) == *value;
+        if is_here && same(pml4e) && same(pdpte) && same(pde) && same(pte) {
+            self.words.get(index(linear))
+        } else {
+            None
+        }
     }
 }
 

@@ -128,11 +128,7 @@ pub(crate) fn make(
         hardware,
         eptp: ept_with_apic.eptp(),
         access: apic_access,
-        msr_bitmaps: [
-            physmem::physical(msr_bitmap),
-            physmem::physical(tpr_bitmap),
-            physmem::physical(x2apic_bitmap),
-        ],
+        msr_bitmaps: [physmem::physical(msr_bitmap), physmem::physical(tpr_bitmap), physmem::physical(x2apic_bitmap)],
     };
     vcpu::fill_io_bitmaps(io_bitmap_a, io_bitmap_b);
     let pages = Pages {

@@ -57,7 +57,14 @@ pub(crate) fn make_memory(layout: &MemoryLayout, machine: &Capabilities) -> Resu
                 // No processor has used these tables yet, so nothing of them is cached.
                 for ept in [&mut ept, &mut ept_with_apic] {
                     let _: Invalidation = ept
-                        .map(&mut tables, GuestPhys(at + from), host, to - from, Permissions::all(), MemoryType::WriteBack)
+                        .map(
+                            &mut tables,
+                            GuestPhys(at + from),
+                            host,
+                            to - from,
+                            Permissions::all(),
+                            MemoryType::WriteBack,
+                        )
                         .map_err(|_| no_memory_for_tables())?;
                 }
             }

@@ -2,8 +2,8 @@
 
 use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 
-use arch::{HostPhys, Width};
 use arch::apic::{DeliveryMode, Message, Register};
+use arch::{HostPhys, Width};
 use devices::{Outside, Platform, PowerRequest};
 use hw::lock::Lock;
 use vcpu::Stop;
@@ -182,7 +182,12 @@ impl Vm {
 
     /// Sends `message`, from the vCPU `from` or from a device.
     pub(crate) fn send(&self, message: &Message, from: Option<usize>) {
-        for target in self.directory.targets(message, from, |index| self.priority(index)).iter().take_while(|&target| target < self.cpus()) {
+        for target in self
+            .directory
+            .targets(message, from, |index| self.priority(index))
+            .iter()
+            .take_while(|&target| target < self.cpus())
+        {
             let post = &self.posts[target];
             if post.mailbox.deliver(message) {
                 // Whatever a processor does not take in by itself must end its guest's run.

@@ -93,8 +93,16 @@ impl Update {
     }
 
     /// What a kind is called, for the log.
-    pub const NAMES: [&'static str; Self::KINDS] =
-        ["APICv controls", "APIC mode", "APIC-access page", "SVI", "RVI", "TPR threshold", "EOI-exit bitmap", "TSC offset"];
+    pub const NAMES: [&'static str; Self::KINDS] = [
+        "APICv controls",
+        "APIC mode",
+        "APIC-access page",
+        "SVI",
+        "RVI",
+        "TPR threshold",
+        "EOI-exit bitmap",
+        "TSC offset",
+    ];
 
     /// Writes the change. Writing it twice is writing it once.
     pub fn write(self, vmcs01: &mut Vmcs01<'_, impl Access>) {

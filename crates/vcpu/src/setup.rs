@@ -139,9 +139,12 @@ impl Vcpu {
         let bootstrap = identity.index == 0;
         Self {
             regs: GuestRegs::default(),
-            apic: L1Apic::new(LocalApic::new(topology.apic_id, bootstrap, identity.frequencies).with_features(
-                Features { physical_address_bits: cpuid.physical_address_bits(), ..Features::DEFAULT },
-            )),
+            apic: L1Apic::new(
+                LocalApic::new(topology.apic_id, bootstrap, identity.frequencies).with_features(Features {
+                    physical_address_bits: cpuid.physical_address_bits(),
+                    ..Features::DEFAULT
+                }),
+            ),
             counters: Counters::new(),
             index: identity.index,
             bootstrap,

@@ -55,12 +55,7 @@ impl<const N: usize> Directory<N> {
     /// A globally disabled APIC receives nothing. Where two vCPUs share an id, both are reached. A lowest-priority
     /// message goes to one of the enabled APICs addressed: the one of lowest task priority, the lowest index of equals. `priority`
     /// knows it better than [`Identity::priority`] where a guest changes it unnoticed.
-    pub fn targets(
-        &self,
-        message: &Message,
-        from: Option<usize>,
-        priority: impl Fn(usize) -> Option<u8>,
-    ) -> TargetSet {
+    pub fn targets(&self, message: &Message, from: Option<usize>, priority: impl Fn(usize) -> Option<u8>) -> TargetSet {
         let mut targets = TargetSet::EMPTY;
         let mut lowest: Option<(u8, usize)> = None;
         for (index, word) in self.words.iter().enumerate() {

@@ -28,8 +28,7 @@ pub struct Hardware {
 
 impl Hardware {
     /// Nothing: all is emulated.
-    pub const NONE: Self =
-        Self { tpr_shadow: false, accesses: false, delivery: false, posting: false, x2apic: false };
+    pub const NONE: Self = Self { tpr_shadow: false, accesses: false, delivery: false, posting: false, x2apic: false };
 }
 
 /// What of [`Hardware`] is in use for a vCPU, now.

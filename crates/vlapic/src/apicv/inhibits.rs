@@ -127,11 +127,7 @@ impl Inhibits {
 
     fn set(&self, own: &AtomicU8, reason: Reason, holds: bool) -> bool {
         let bit = reason.bit();
-        let before = if holds {
-            own.fetch_or(bit, Ordering::SeqCst)
-        } else {
-            own.fetch_and(!bit, Ordering::SeqCst)
-        };
+        let before = if holds { own.fetch_or(bit, Ordering::SeqCst) } else { own.fetch_and(!bit, Ordering::SeqCst) };
         if (before & bit != 0) == holds {
             return false;
         }

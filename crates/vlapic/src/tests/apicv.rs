@@ -5,7 +5,9 @@ use arch::apic::Register;
 use proptest::prelude::*;
 
 use super::Fixture;
-use crate::{Apicv, Assist, Directory, Features, Hardware, Inhibits, LocalApic, Mode, Reason, VectorSet, VirtualApicPage};
+use crate::{
+    Apicv, Assist, Directory, Features, Hardware, Inhibits, LocalApic, Mode, Reason, VectorSet, VirtualApicPage,
+};
 
 const ALL: Hardware = Hardware { tpr_shadow: true, accesses: true, delivery: true, posting: true, x2apic: true };
 const TPR_ONLY: Hardware = Hardware { tpr_shadow: true, accesses: true, ..Hardware::NONE };
@@ -75,13 +77,9 @@ fn a_changed_id_is_a_reason_until_x2apic_mode() {
 #[test]
 fn a_moved_page_is_a_reason() {
     let mut fixture = Fixture::xapic(0);
-    for (base, is_reason) in [
-        (0xfee0_1900, true),
-        (0xfee0_0900, false),
-        (0xfed0_0900, true),
-        (0xfed0_0d00, true),
-        (0xfed0_0100, false),
-    ] {
+    for (base, is_reason) in
+        [(0xfee0_1900, true), (0xfee0_0900, false), (0xfed0_0900, true), (0xfed0_0d00, true), (0xfed0_0100, false)]
+    {
         fixture.wrmsr(Msr::APIC_BASE, base).unwrap();
         assert_eq!(fixture.apic.inhibits(Reason::ApicBaseModified), is_reason, "{base:#x}");
     }

@@ -20,13 +20,8 @@ const LEFT_OUT: [Event; 4] = [Event::HyperV(true), Event::HyperV(false), Event::
 
 /// What the second vCPU does in the exploration: whatever reaches the first, running L1 or L2. What it leaves out (interrupts,
 /// priorities, migration) concerns its own registers only, and there the first goes through all of it.
-const OF_SECOND: [Event; 5] = [
-    Event::Mode(Mode8::Disabled),
-    Event::Mode(Mode8::Xapic),
-    Event::Mode(Mode8::X2apic),
-    Event::Enter,
-    Event::Exit,
-];
+const OF_SECOND: [Event; 5] =
+    [Event::Mode(Mode8::Disabled), Event::Mode(Mode8::Xapic), Event::Mode(Mode8::X2apic), Event::Enter, Event::Exit];
 
 /// All states of two vCPUs on a processor that has everything.
 #[test]

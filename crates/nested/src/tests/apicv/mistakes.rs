@@ -159,9 +159,15 @@ fn an_inhibit_comes_and_goes_while_l2_runs() {
     );
     assert_eq!(system.vcpus[0].oracle.in_service, 0);
     let mut system = system;
-    for step in
-        [Event::Enter, Event::Mode(Disabled), Event::Mode(Xapic), Event::Id(true), Event::Exit, Event::SelfIpi, Event::Take]
-    {
+    for step in [
+        Event::Enter,
+        Event::Mode(Disabled),
+        Event::Mode(Xapic),
+        Event::Id(true),
+        Event::Exit,
+        Event::SelfIpi,
+        Event::Take,
+    ] {
         system = bench.after(&system, 0, step).unwrap_or_else(|| panic!("{step:?} cannot happen"));
     }
     assert!(!system.vcpus[0].in_l2);

@@ -52,14 +52,8 @@ pub(super) fn bit(vector: u8) -> u8 {
 
 impl Oracle {
     /// After power-up, with the APIC enabled by software.
-    pub(super) const NEW: Self = Self {
-        mode: Mode8::Xapic,
-        requested: 0,
-        in_service: 0,
-        tpr: 0,
-        id_modified: false,
-        base_modified: false,
-    };
+    pub(super) const NEW: Self =
+        Self { mode: Mode8::Xapic, requested: 0, in_service: 0, tpr: 0, id_modified: false, base_modified: false };
 
     pub(super) fn accept(&mut self, vector: u8) {
         if self.mode != Mode8::Disabled {

@@ -296,8 +296,7 @@ impl Bench {
             }
             Event::Eoi if vcpu.oracle.mode != Mode8::Disabled && vcpu.oracle.in_service != 0 => {
                 heard.extend(vcpu.oracle.end());
-                let done =
-                    if vcpu.in_l2 { Done::Exit } else { machine::end_of_interrupt(&mut vcpu.vmcs01, page, way) };
+                let done = if vcpu.in_l2 { Done::Exit } else { machine::end_of_interrupt(&mut vcpu.vmcs01, page, way) };
                 match done {
                     Done::Exit => {
                         vcpu.apic.registers().end_of_interrupt(ear);
