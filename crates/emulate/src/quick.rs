@@ -47,7 +47,7 @@ fn walk(
     let needed = PRESENT | ACCESSED | if write { WRITABLE } else { 0 };
     let judged = needed | kernel.reserved;
     let entry = |table: u64, shift: u32| {
-        let at = GuestPhys(table & ADDRESS | (linear.get() >> shift & 0x1ff) * 8);
+        let at = GuestPhys((table & ADDRESS) + (linear.get() >> shift & 0x1ff) * 8);
         memory.read_u64(at).ok().filter(|entry| entry & judged == needed).map(|entry| (at, entry))
     };
     let pml4e = entry(kernel.cr3, 39)?;

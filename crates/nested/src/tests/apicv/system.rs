@@ -175,7 +175,8 @@ impl Bench {
         let vcpus = std::array::from_fn(|index| {
             let features = vlapic::Features { writable_xapic_id: true, ..vlapic::Features::DEFAULT };
             let frequencies = Frequencies { tsc_hz: 1, bus_hz: 1 };
-            let registers = LocalApic::new(index as u32, index == 0, frequencies).with_features(features);
+            let registers =
+                LocalApic::new(u32::try_from(index).unwrap(), index == 0, frequencies).with_features(features);
             let mut vcpu = Vcpu {
                 apic: L1Apic::new(registers),
                 page: (VectorSet::EMPTY, VectorSet::EMPTY, 0),
