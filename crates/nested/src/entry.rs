@@ -156,8 +156,6 @@ impl Nested {
         if self.vmcs12.read(VM_ENTRY_MSR_LOAD_COUNT) != 0
             && let Err(failed) = self.load_listed(cpu, memory, msrs, refused)
         {
-            // The event was for this entry, which does not take place.
-            Vmcs02::assume(cpu.vmcs()).write(VM_ENTRY_INTERRUPTION_INFO, 0);
             return self.failed_entry(cpu, memory, msrs, failed);
         }
         self.vmcs12.launched = true;

@@ -239,6 +239,11 @@ fn apply(vmcs02: &mut FakeVmcs, change: &Change, cr0_mask: u64, unrestricted: bo
             let efer = vmcs02.read(GUEST_IA32_EFER);
             vmcs02.write(GUEST_IA32_EFER, efer ^ bits & (Efer::SCE | Efer::NXE).bits());
         }
+        Change::VirtualInterrupts(status) => {
+            if vmcs02.read(SECONDARY_VM_EXEC_CONTROL) & SecondaryBased::VIRTUAL_INTERRUPT_DELIVERY.bits() != 0 {
+                vmcs02.write(GUEST_INTERRUPT_STATUS, status);
+            }
+        }
         Change::Flags(bits) => {
             let flags = vmcs02.read(GUEST_RFLAGS);
             vmcs02.write(GUEST_RFLAGS, flags ^ bits & 0xcd5);

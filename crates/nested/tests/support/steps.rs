@@ -45,6 +45,8 @@ pub(crate) enum Change {
     CacheDisable,
     Efer(u64),
     Flags(u64),
+    /// RVI and SVI, where L1 has the processor deliver virtual interrupts.
+    VirtualInterrupts(u16),
     /// Turns paging and with it IA-32e mode off, if L1 lets it, or on again.
     Mode,
 }
@@ -116,6 +118,7 @@ fn any_write() -> impl Strategy<Value = Step> {
         2 => page(APIC_ACCESS_ADDR.encoding()),
         2 => page(MSR_BITMAP.encoding()),
         1 => pick(TPR_THRESHOLD.encoding(), vec![0, 1, 5]),
+        3 => pick(SECONDARY_VM_EXEC_CONTROL.encoding(), vec![0xa2, 0x2a2, 0x0, 0x3b2]),
         1 => pick(VIRTUAL_PROCESSOR_ID.encoding(), vec![1, 2, 0]),
         1 => pick(EPT_POINTER.encoding(), vec![0x2_001e, 0x2_005e, 0x2_101e, 0x2_0000]),
         1 => pick(VMX_PREEMPTION_TIMER_VALUE.encoding(), vec![0, 5, 0xffff_ffff]),
@@ -143,6 +146,7 @@ fn any_change() -> impl Strategy<Value = Change> {
         any::<u64>().prop_map(Change::Cr4),
         any::<u64>().prop_map(Change::Efer),
         any::<u64>().prop_map(Change::Flags),
+        any::<u16>().prop_map(Change::VirtualInterrupts),
         Just(Change::CacheDisable),
         Just(Change::Mode),
     ]
