@@ -15,10 +15,11 @@ use vmcs::{Access, EventInfo};
 
 use crate::current::{Vmcs01, Vmcs02};
 use crate::deferred_apicv::Deferred;
-use crate::entry::{L1Processor, Words};
+use crate::entry::L1Processor;
 use crate::field_use::HOT;
 use crate::host_state::is_legal_pdpte;
 use crate::merge::Kept;
+use crate::recheck::Words;
 use crate::seam::{L1Memory, Processor, Which};
 use crate::slots::{COUNT, Slot, SlotSet};
 use crate::state::{Nested, Operation};
