@@ -7,3 +7,4 @@ mod instructions;
 mod l2_entry;
 mod l2_events;
 mod lost_rip;
+mod vmx_operands;
