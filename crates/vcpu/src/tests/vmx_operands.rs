@@ -6,7 +6,6 @@ use vmcs::fields::*;
 use vmcs::{Access, ExitReason};
 
 use super::fakes::Bench;
-use crate::*;
 
 /// Address size of 64 bits, no index, no base: the displacement alone.
 const ABSOLUTE: u32 = 2 << 7 | 1 << 22 | 1 << 27;
