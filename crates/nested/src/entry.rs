@@ -133,6 +133,10 @@ impl Nested {
             };
         }
         self.is_checked = true;
+        if self.vmcs12.read(VM_ENTRY_MSR_LOAD_COUNT) != 0 {
+            // The entry can fail yet, after vmcs02 has got other values than those that L1 has not read back.
+            self.read_from(&Vmcs02::assume(cpu.vmcs()));
+        }
         self.merge(&mut Vmcs02::assume(cpu.vmcs()), memory, &kept, l1.tsc_offset);
         self.prepare_run(&mut Vmcs02::assume(cpu.vmcs()), memory);
         self.select_ept(cpu);
@@ -159,8 +163,6 @@ impl Nested {
         msrs: &mut impl Msrs<P>,
         refused: &mut dyn FnMut(Refusal<'_>),
     ) -> Result<(), FailedEntry> {
-        // Some of the MSRs have a field in vmcs02, where what L1 has not read back yet would be lost if the entry failed.
-        self.read_from(&Vmcs02::assume(cpu.vmcs()));
         let list = GuestPhys(self.vmcs12.read(VM_ENTRY_MSR_LOAD_ADDR));
         let count = self.vmcs12.read(VM_ENTRY_MSR_LOAD_COUNT);
         msr_lists::load_guest(cpu, memory, msrs, list, count).map_err(|position| {
