@@ -4,12 +4,11 @@
 //! own checks of vmcs02 then find nothing, and L1 learns which rule it broke. An entry after which L1 changed little judges
 //! only what can have become wrong.
 
-use arch::control::{Efer, Rflags};
-use arch::{GuestMemory, GuestPhys, Msr};
-use vmcs::checks::{self, Environment, Outcome as Broken, Parts, PhysicalMemory, Rule};
+use arch::{GuestPhys, Msr};
+use vmcs::checks::{Outcome as Broken, Rule};
 use vmcs::controls::{EntryControls, ExitControls, PinBased, PrimaryBased, SecondaryBased};
 use vmcs::fields::*;
-use vmcs::{Access, Capabilities, Encoding, EventInfo, ExitReason, InstructionError};
+use vmcs::{Access, Capabilities, EventInfo, ExitReason, InstructionError};
 
 use crate::current::{Vmcs01, Vmcs02};
 use crate::exit::FailedEntry;
@@ -17,8 +16,8 @@ use crate::explain::Explanation;
 use crate::merge::Kept;
 use crate::msr_lists;
 use crate::outcome::Outcome;
+use crate::recheck::Newest;
 use crate::seam::{L1Memory, Msrs, Processor, Which};
-use crate::slots::Slot;
 use crate::state::{Nested, Operation};
 use crate::vmcs12::Vmcs12;
 
@@ -84,22 +83,8 @@ impl Refusal<'_> {
     }
 }
 
-/// RFLAGS bits that no rule of VM entry asks for.
-const FREE_FLAGS: Rflags = Rflags::CF
-    .union(Rflags::PF)
-    .union(Rflags::AF)
-    .union(Rflags::ZF)
-    .union(Rflags::SF)
-    .union(Rflags::DF)
-    .union(Rflags::OF)
-    .union(Rflags::IOPL)
-    .union(Rflags::NT)
-    .union(Rflags::RF)
-    .union(Rflags::AC)
-    .union(Rflags::ID);
-/// Interruptibility: blocking by STI, by MOV SS.
-const BLOCKED_BY_STI: u32 = 1 << 0;
-const BLOCKED_BY_MOV_SS: u32 = 1 << 1;
+/// Interruptibility: blocking by MOV SS.
+pub(crate) const BLOCKED_BY_MOV_SS: u32 = 1 << 1;
 
 impl Nested {
     /// VMLAUNCH (`launch`) or VMRESUME, executed by L1 in VMX root operation at privilege level 0; vmcs01 is current.
@@ -148,6 +133,10 @@ impl Nested {
             };
         }
         self.is_checked = true;
+        if self.vmcs12.read(VM_ENTRY_MSR_LOAD_COUNT) != 0 {
+            // The entry can fail yet, after vmcs02 has got other values than those that L1 has not read back.
+            self.read_from(&Vmcs02::assume(cpu.vmcs()));
+        }
         self.merge(&mut Vmcs02::assume(cpu.vmcs()), memory, &kept, l1.tsc_offset);
         self.prepare_run(&mut Vmcs02::assume(cpu.vmcs()), memory);
         self.select_ept(cpu);
@@ -156,8 +145,6 @@ impl Nested {
         if self.vmcs12.read(VM_ENTRY_MSR_LOAD_COUNT) != 0
             && let Err(failed) = self.load_listed(cpu, memory, msrs, refused)
         {
-            // The event was for this entry, which does not take place.
-            Vmcs02::assume(cpu.vmcs()).write(VM_ENTRY_INTERRUPTION_INFO, 0);
             return self.failed_entry(cpu, memory, msrs, failed);
         }
         self.vmcs12.launched = true;
@@ -176,8 +163,6 @@ impl Nested {
         msrs: &mut impl Msrs<P>,
         refused: &mut dyn FnMut(Refusal<'_>),
     ) -> Result<(), FailedEntry> {
-        // Some of the MSRs have a field in vmcs02, where what L1 has not read back yet would be lost if the entry failed.
-        self.read_from(&Vmcs02::assume(cpu.vmcs()));
         let list = GuestPhys(self.vmcs12.read(VM_ENTRY_MSR_LOAD_ADDR));
         let count = self.vmcs12.read(VM_ENTRY_MSR_LOAD_COUNT);
         msr_lists::load_guest(cpu, memory, msrs, list, count).map_err(|position| {
@@ -236,112 +221,6 @@ impl Nested {
         }
     }
 
-    /// The parts of the checks that can fail, given what L1 has changed since an entry passed them all.
-    #[inline(always)]
-    fn parts_to_check(&self, vmcs02: &Vmcs02<'_, impl Access>) -> Parts {
-        if !self.is_checked || !self.is_merged {
-            return Parts::all();
-        }
-        let mut parts = self.parts_in_memory(vmcs02) | self.parts_of_unsaved();
-        // Without an event its fields say nothing.
-        let has_event = EventInfo(self.vmcs12.read(VM_ENTRY_INTERRUPTION_INFO)).is_valid();
-        let of_field = |slot| match self.uses.parts(slot) {
-            EVENT_PARTS if !has_event => Parts::empty(),
-            _ if self.uses.canonical.contains(slot) && is_canonical(self.vmcs12.value(slot)) => Parts::empty(),
-            parts => parts,
-        };
-        self.vmcs12.dirty.for_each(|slot| {
-            parts |= if slot == Slot::known(GUEST_RIP.encoding()) {
-                self.parts_of_rip()
-            } else if slot == Slot::known(GUEST_RFLAGS.encoding()) {
-                let changed = self.vmcs12.read(GUEST_RFLAGS) ^ self.at_exit.rflags;
-                if changed & !FREE_FLAGS.bits() == 0 { Parts::empty() } else { of_field(slot) }
-            } else {
-                of_field(slot)
-            };
-        });
-        parts
-    }
-
-    /// A new RIP is fine in whatever mode L2 is if it has 32 bits, and in 64-bit mode, where L2 was if RIP had more, if it is
-    /// canonical.
-    #[inline(always)]
-    fn parts_of_rip(&self) -> Parts {
-        let rip = self.vmcs12.read(GUEST_RIP);
-        let was_64_bit = self.at_exit.rip >> 32 != 0;
-        if rip >> 32 == 0 || was_64_bit && is_canonical(rip) { Parts::empty() } else { Parts::GUEST }
-    }
-
-    /// Registers that an entry loads and no exit saves stand beside what the exit did save, and need not fit it: IA32_EFER
-    /// beside CR0.PG, IA32_DEBUGCTL.BTF beside a pending single step.
-    #[inline(always)]
-    fn parts_of_unsaved(&self) -> Parts {
-        let entry = EntryControls::from_bits_retain(self.vmcs12.read(VM_ENTRY_CONTROLS));
-        let exit = ExitControls::from_bits_retain(self.vmcs12.read(VM_EXIT_CONTROLS));
-        let mut parts = Parts::empty();
-        if entry.contains(EntryControls::LOAD_IA32_EFER) && !exit.contains(ExitControls::SAVE_IA32_EFER) {
-            let modes = self.vmcs12.read(GUEST_IA32_EFER) & (Efer::LMA | Efer::LME).bits();
-            parts.set(Parts::GUEST, modes.count_ones() == 1);
-        }
-        if entry.contains(EntryControls::LOAD_DEBUG_CONTROLS) && !exit.contains(ExitControls::SAVE_DEBUG_CONTROLS) {
-            let blocked = self.vmcs12.read(GUEST_INTERRUPTIBILITY_INFO) & (BLOCKED_BY_STI | BLOCKED_BY_MOV_SS) != 0;
-            parts.set(
-                Parts::NON_REGISTER,
-                parts.contains(Parts::NON_REGISTER) || blocked || self.vmcs12.read(GUEST_ACTIVITY_STATE) != 0,
-            );
-        }
-        parts
-    }
-
-    /// Checks whose answer lies in L1's memory: they are made at each entry.
-    #[inline(always)]
-    fn parts_in_memory(&self, vmcs02: &Vmcs02<'_, impl Access>) -> Parts {
-        let primary = PrimaryBased::from_bits_retain(self.vmcs12.read(CPU_BASED_VM_EXEC_CONTROL));
-        let mut parts = Parts::empty();
-        // VTPR against the threshold.
-        if primary.contains(PrimaryBased::USE_TPR_SHADOW) && self.vmcs12.read(TPR_THRESHOLD) != 0 {
-            parts |= Parts::CONTROLS;
-        }
-        // The first word of the region that the link pointer names.
-        if self.vmcs12.read(VMCS_LINK_POINTER) != u64::MAX {
-            parts |= Parts::LINK_POINTER;
-        }
-        if self.loads_pdptes_from_memory(vmcs02) {
-            parts |= Parts::PDPTES;
-        }
-        parts
-    }
-
-    #[inline(never)]
-    fn broken_rule(
-        &mut self,
-        vmcs02: &Vmcs02<'_, impl Access>,
-        memory: &impl GuestMemory,
-        parts: Parts,
-        kept: &Kept,
-        l1: &L1Processor,
-    ) -> Option<&'static Rule> {
-        let words = Words(memory);
-        let environment = Environment {
-            in_ia32e_mode: kept.efer & Efer::LMA.bits() != 0,
-            has_sgx: l1.has_sgx,
-            has_rtm: l1.has_rtm,
-            ..Environment::new(
-                &self.capabilities,
-                self.base.physical_address_bits,
-                self.current.map_or(0, GuestPhys::get),
-                &words,
-            )
-        };
-        let broken = checks::first_broken_in(parts, &Newest { nested: self, vmcs02 }, &environment);
-        if broken.is_some() {
-            self.is_checked = false;
-            // Who explains it shows the values.
-            self.read_from(vmcs02);
-        }
-        broken
-    }
-
     /// What each entry writes.
     #[inline(always)]
     pub(crate) fn prepare_run(&mut self, vmcs02: &mut Vmcs02<'_, impl Access>, memory: &impl L1Memory) {
@@ -369,7 +248,7 @@ impl Nested {
     /// Without EPT of L1's, VM entry and MOV to CR3 load the four entries of PAE paging from L1's memory. vmcs02 has EPT, with
     /// which the processor takes them from the VMCS.
     #[inline(always)]
-    fn loads_pdptes_from_memory(&self, vmcs02: &Vmcs02<'_, impl Access>) -> bool {
+    pub(crate) fn loads_pdptes_from_memory(&self, vmcs02: &Vmcs02<'_, impl Access>) -> bool {
         use arch::control::{Cr0, Cr4};
         let newest = Newest { nested: self, vmcs02 };
         !self.secondary12().contains(SecondaryBased::ENABLE_EPT)
@@ -428,44 +307,5 @@ impl Nested {
             self.last_vpid = 0;
             cpu.flush_l2();
         }
-    }
-}
-
-const EVENT_PARTS: Parts = Parts::EVENT.union(Parts::RIP_RFLAGS).union(Parts::NON_REGISTER);
-
-/// vmcs12 with the fields that are newer in vmcs02, which is current.
-struct Newest<'a, V> {
-    nested: &'a Nested,
-    vmcs02: &'a V,
-}
-
-impl<V: Access> Access for Newest<'_, V> {
-    fn read_raw(&self, encoding: Encoding) -> u64 {
-        let slot = Slot::known(encoding);
-        if self.nested.stale.contains(slot) {
-            self.nested.stale_value(self.vmcs02, encoding)
-        } else {
-            self.nested.vmcs12.value(slot)
-        }
-    }
-
-    fn write_raw(&mut self, _: Encoding, _: u64) {
-        debug_assert!(false, "checks write nothing");
-    }
-}
-
-/// Whether bits 63:47 are equal; L1's linear addresses have 48 bits.
-#[inline(always)]
-const fn is_canonical(address: u64) -> bool {
-    let high = address.cast_signed() >> 47;
-    high == 0 || high == -1
-}
-
-/// L1's memory as the checks read it.
-pub(crate) struct Words<'a, M>(pub(crate) &'a M);
-
-impl<M: GuestMemory> PhysicalMemory for Words<'_, M> {
-    fn read_u64(&self, address: u64) -> u64 {
-        self.0.read_u64(GuestPhys(address)).unwrap_or(u64::MAX)
     }
 }

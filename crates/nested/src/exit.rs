@@ -156,7 +156,6 @@ impl Nested {
     ) -> Result<(), Abort> {
         let vmcs02 = Vmcs02::assume(cpu.vmcs());
         let (reason, qualification) = (ExitReason::read(&vmcs02), vmcs02.read(EXIT_QUALIFICATION));
-        Vmcs02::assume(cpu.vmcs()).write(VM_ENTRY_INTERRUPTION_INFO, 0);
         self.transitions.failed_entries += 1;
         self.is_checked = false;
         self.is_merged = false;

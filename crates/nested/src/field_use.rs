@@ -170,8 +170,7 @@ fn merge(field: &FieldInfo) -> Merge {
     if is!(GUEST_CR0 | GUEST_CR4 | CR0_GUEST_HOST_MASK | CR4_GUEST_HOST_MASK | CR0_READ_SHADOW | CR4_READ_SHADOW) {
         return Merge::Topic(Topic::ControlRegisters);
     }
-    // The VM-exit controls say whether an exit saves them.
-    if is!(GUEST_DR7 | GUEST_IA32_DEBUGCTL | GUEST_IA32_PAT | GUEST_IA32_EFER | VM_EXIT_CONTROLS) {
+    if is!(GUEST_DR7 | GUEST_IA32_DEBUGCTL | GUEST_IA32_PAT | GUEST_IA32_EFER) {
         return Merge::Topic(Topic::Switched);
     }
     // The four entries are the processor's only with EPT; without, L0 loads them as the processor would have.

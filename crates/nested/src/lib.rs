@@ -10,6 +10,7 @@
 //! | VMXON, VMXOFF, VMCLEAR, VMPTRLD, VMPTRST | `pointer.rs` |
 //! | VMREAD, VMWRITE; what L1 does without an exit | `field_access.rs`, `shadow.rs` |
 //! | VMLAUNCH, VMRESUME | `entry.rs` |
+//! | which rules have to be looked at again | `recheck.rs` |
 //! | why an entry failed, in words | `explain.rs` |
 //! | what vmcs12 holds, where | `vmcs12.rs`, `slots.rs` |
 //! | what each field means for vmcs02 and the checks | `field_use.rs` |
@@ -47,6 +48,7 @@ mod msr_lists;
 mod outcome;
 mod pointer;
 mod read_back;
+mod recheck;
 mod route;
 mod save;
 mod seam;

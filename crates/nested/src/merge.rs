@@ -61,23 +61,19 @@ impl Nested {
         }
         if topics.contains(Topic::Controls) {
             // What is loaded and what is saved may be other fields than before.
-            self.saved = self.saved_fields();
-            topics.insert(Topic::Switched);
-        }
-        if !topics.is_empty() {
-            self.merge_topics(vmcs02, memory, kept, topics, tsc_offset);
-        }
-        self.is_merged = true;
-        let changed_controls = topics.contains(Topic::Controls);
-        if changed_controls || changed.contains(Slot::known(VM_EXIT_CONTROLS.encoding())) {
             let saved = self.saved_fields();
             if saved != self.saved {
                 // What the next exit does not save any more stands in vmcs02 for the last time.
                 self.read_from(vmcs02);
                 self.saved = saved;
             }
+            topics.insert(Topic::Switched);
         }
-        self.load_switched(vmcs02, kept, changed_controls || topics.contains(Topic::Switched));
+        if !topics.is_empty() {
+            self.merge_topics(vmcs02, memory, kept, topics, tsc_offset);
+        }
+        self.is_merged = true;
+        self.load_switched(vmcs02, kept, topics.contains(Topic::Switched));
     }
 
     /// What never changes in vmcs02.

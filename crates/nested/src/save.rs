@@ -15,10 +15,11 @@ use vmcs::{Access, EventInfo};
 
 use crate::current::{Vmcs01, Vmcs02};
 use crate::deferred_apicv::Deferred;
-use crate::entry::{L1Processor, Words};
+use crate::entry::L1Processor;
 use crate::field_use::HOT;
 use crate::host_state::is_legal_pdpte;
-use crate::merge::Kept;
+use crate::merge::{CR0_KEPT, Kept};
+use crate::recheck::Words;
 use crate::seam::{L1Memory, Processor, Which};
 use crate::slots::{COUNT, Slot, SlotSet};
 use crate::state::{Nested, Operation};
@@ -329,6 +330,15 @@ impl Nested {
         let pin = PinBased::from_bits_retain(vmcs12.read(PIN_BASED_VM_EXEC_CONTROL));
         if pin.contains(PinBased::ACTIVATE_PREEMPTION_TIMER) != (flags & flag::TIMER != 0) {
             return Err(BadState::Flags(flags));
+        }
+        // Bits of CR0 and CR4 that L0 and L1 own both are what L1 entered with.
+        for (field, shared) in [
+            (GUEST_CR0, self.base.cr0_owned & vmcs12.read(CR0_GUEST_HOST_MASK) & !CR0_KEPT),
+            (GUEST_CR4, self.base.cr4_owned & vmcs12.read(CR4_GUEST_HOST_MASK)),
+        ] {
+            if (vmcs12.read(field) ^ registers.read(field)) & shared != 0 {
+                return Err(BadState::Field(field.encoding()));
+            }
         }
         let mut live = vmcs12.clone();
         self.live_slots().for_each(|slot| live.set_value(slot, registers.value(slot)));

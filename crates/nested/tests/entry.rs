@@ -175,6 +175,22 @@ fn failing_msr_load_leaves_nothing_behind() {
     assert!(!EventInfo(vmcs02.read(VM_ENTRY_INTERRUPTION_INFO)).is_valid(), "the event that was never injected");
 }
 
+/// A register that the entry does not load is L1's in vmcs02, where L2's last value of it may still wait for L1 to read it. An
+/// entry that fails after that has saved nothing: L1 reads what the last exit saved.
+#[test]
+fn failing_msr_load_keeps_what_the_last_exit_saved() {
+    let mut bench = ready();
+    let entry = bench.read(VM_ENTRY_CONTROLS);
+    bench.write(VM_ENTRY_CONTROLS, entry & !EntryControls::LOAD_IA32_EFER.bits());
+    bench.launch();
+    bench.exit(ExitReason::CPUID, |vmcs02| vmcs02.write(GUEST_IA32_EFER, 0x501));
+    list(&bench, 0x6_0000, &[(0xffff, 0)]);
+    bench.write(VM_ENTRY_MSR_LOAD_COUNT, 1);
+    bench.write(VM_ENTRY_MSR_LOAD_ADDR, 0x6_0000);
+    assert_eq!(bench.enter(false), Entry::Exited);
+    assert_eq!(bench.read(GUEST_IA32_EFER), 0x501);
+}
+
 /// The entries of a list that may not be there (SDM 3C 27.4 "Loading MSRs"), and where the list may not be.
 #[test]
 fn lists_at_entry() {

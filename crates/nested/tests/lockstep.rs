@@ -7,6 +7,8 @@
 
 mod support;
 
+use std::sync::LazyLock;
+
 use arch::Msr;
 use proptest::prelude::*;
 use support::{Driver, Manner, any_step};
@@ -14,25 +16,48 @@ use testkit::NestedBench;
 use vmcs::Capabilities;
 use vmcs::controls::SecondaryBased;
 
-/// A processor that has the secondary controls of which the bit in `has` is set, and those that L0 needs.
-fn processor(has: u32, cr3_targets: u64) -> Capabilities {
-    let needed = (SecondaryBased::ENABLE_EPT | SecondaryBased::UNRESTRICTED_GUEST).bits();
-    Capabilities::read(|msr| match msr {
-        Msr::VMX_PROCBASED_CTLS2 => testkit::capability_msrs(msr) & u64::from(has | needed) << 32,
-        Msr::VMX_MISC => testkit::capability_msrs(msr) & !(0x1ff << 16) | cr3_targets << 16,
-        _ => testkit::capability_msrs(msr),
-    })
+/// What the processor of a test is.
+#[derive(Clone, Copy, Debug)]
+enum Processor {
+    /// It has the secondary controls whose bit is set, those that L0 needs, and so many CR3-target values.
+    With(u32, u64),
+    /// That of a board.
+    OfBoard(usize),
 }
 
-fn driver((has, cr3_targets): (u32, u64), manner: Manner) -> Driver {
-    let processor = processor(has, cr3_targets);
+/// What L0 cannot do without.
+const NEEDED: SecondaryBased = SecondaryBased::ENABLE_EPT.union(SecondaryBased::UNRESTRICTED_GUEST);
+
+static BOARDS: LazyLock<Vec<Capabilities>> = LazyLock::new(|| {
+    let all = testkit::boards().into_iter().map(|board| board.capabilities());
+    all.filter(|processor| processor.secondary.supports(NEEDED)).collect()
+});
+
+impl Processor {
+    fn capabilities(self) -> Capabilities {
+        match self {
+            Self::With(has, cr3_targets) => Capabilities::read(|msr| match msr {
+                Msr::VMX_PROCBASED_CTLS2 => testkit::capability_msrs(msr) & u64::from(has | NEEDED.bits()) << 32,
+                Msr::VMX_MISC => testkit::capability_msrs(msr) & !(0x1ff << 16) | cr3_targets << 16,
+                _ => testkit::capability_msrs(msr),
+            }),
+            Self::OfBoard(number) => BOARDS[number % BOARDS.len()],
+        }
+    }
+}
+
+fn driver(processor: Processor, manner: Manner) -> Driver {
+    let processor = processor.capabilities();
     let shadowing = manner.shadowing && processor.secondary.supports(SecondaryBased::VMCS_SHADOWING);
     Driver::on(NestedBench::on(&processor, shadowing), manner)
 }
 
-/// What [`processor`] is made of: mostly one that has everything.
-fn any_processor() -> impl Strategy<Value = (u32, u64)> {
-    (prop_oneof![Just(u32::MAX), any::<u32>()], 0..=4u64)
+fn any_processor() -> impl Strategy<Value = Processor> {
+    prop_oneof![
+        2 => (0..=4u64).prop_map(|targets| Processor::With(u32::MAX, targets)),
+        1 => (any::<u32>(), 0..=4u64).prop_map(|(has, targets)| Processor::With(has, targets)),
+        1 => any::<usize>().prop_map(Processor::OfBoard),
+    ]
 }
 
 proptest! {

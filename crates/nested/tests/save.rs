@@ -46,6 +46,8 @@ fn in_root() -> NestedBench {
 
 fn in_l2() -> NestedBench {
     let mut bench = NestedBench::new(false).with_valid_vmcs12();
+    bench.write(CR4_GUEST_HOST_MASK, 0x2000);
+    bench.write(CR4_READ_SHADOW, 0x2000);
     bench.launch();
     bench.nested.entered();
     bench
@@ -150,6 +152,8 @@ fn running_l2() {
             "the field VM_ENTRY_CONTROLS cannot have its value".to_owned(),
         ),
         (REGISTERS + slot(HOST_RIP.encoding()), 1, "the field HOST_RIP cannot have its value".to_owned()),
+        // VMXE, which L1 owns too: L2 has what L1 entered with.
+        (VMCS12 + slot(GUEST_CR4.encoding()), 0x20, "the field GUEST_CR4 cannot have its value".to_owned()),
     ] {
         let mut bytes = save(&mut in_l2());
         set(&mut bytes, number, value);

@@ -4,5 +4,7 @@ mod boards;
 mod events;
 mod fakes;
 mod instructions;
+mod l2_entry;
 mod l2_events;
 mod lost_rip;
+mod vmx_operands;
