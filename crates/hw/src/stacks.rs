@@ -12,7 +12,7 @@ use crate::paging::{OutOfFrames, PageTables, Use};
 
 const SLOT: u64 = 128 << 10;
 /// Making a vCPU with its VMX takes most of it.
-const MAIN: u64 = 32 << 10;
+const MAIN: u64 = 48 << 10;
 /// The handler counts and returns.
 const NMI: u64 = 4 << 10;
 /// These two end the run with a dump, which needs room.

@@ -8,7 +8,7 @@ use hw::frames::FRAMES;
 use hw::guest_state::GuestState;
 use hw::vmx::{self, CurrentVmcs};
 use hw::{apic, halt, percpu, tsc};
-use nested::ApicPages;
+use nested::{ApicPages, Update};
 use sched::{Decision, Member, RunQueue, Set, State};
 use vcpu::{Activity, ApicHelp, Identity, Left, Stop, Vcpu};
 use vlapic::Bus as _;
@@ -307,6 +307,12 @@ impl Resident {
                 transitions.failed_instructions,
                 transitions.failed_entries
             );
+        }
+        let Some(counts) = self.vcpu.deferred_counts() else { return };
+        for ((name, deferred), drained) in Update::NAMES.iter().zip(counts.deferred).zip(counts.drained) {
+            if deferred > 0 {
+                defmt::info!("  {=str} while L2 ran: deferred {=u64}, written {=u64}", *name, deferred, drained);
+            }
         }
     }
 }

@@ -7,6 +7,7 @@ use hw::halt;
 use hw::lock::Lock;
 use hw::physmem;
 use vcpu::Stop;
+use vlapic::Reason;
 
 use crate::end::{end, refuse};
 use crate::guest;
@@ -79,6 +80,15 @@ fn tell(guest: &guest::Guest) -> ! {
     let unsaid = guest.vm.reports.lock().unsaid();
     if unsaid > 0 {
         defmt::info!("{=u64} more accesses to what L1's machine does not have", unsaid);
+    }
+    let (changes, inhibits) = guest.vm.apic_changes();
+    if changes > 0 {
+        defmt::info!("help for the guest's APICs was switched off or on {=u32} times", changes);
+    }
+    for reason in Reason::ALL {
+        if inhibits.count(reason) > 0 {
+            defmt::info!("  off at the end: {} of {=u64}", reason, inhibits.count(reason));
+        }
     }
     match stop {
         Stop::PowerOff | Stop::Reset | Stop::ExitPort(_) => {}

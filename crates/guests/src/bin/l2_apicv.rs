@@ -43,7 +43,10 @@ fn main() {
     setup::on();
     for vector in [HIGH, LOW, LOWER] {
         interrupts::handle(vector, |frame| {
-            TAKEN.store(TAKEN.load(Ordering::Relaxed) << 4 | frame.vector as u32 >> 4, Ordering::Relaxed);
+            TAKEN.store(
+                TAKEN.load(Ordering::Relaxed) << 4 | u32::try_from(frame.vector).unwrap_or(0) >> 4,
+                Ordering::Relaxed,
+            );
         });
     }
     let mut l2 = L2::new(|| {});

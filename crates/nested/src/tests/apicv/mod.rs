@@ -15,6 +15,7 @@
 //! [`mistakes`] seeds what went wrong elsewhere back in, one at a time: each is found.
 
 mod explore;
+mod invariants;
 mod machine;
 mod mistakes;
 mod oracle;
