@@ -201,7 +201,7 @@ fn load(
 fn unpack_demo() -> Result<&'static [u8], Sentence> {
     let demo = leak(DEMO_LENGTH, |_| 0)?;
     // It was packed from as many bytes. Should it fail nevertheless, the loader says what is wrong with what there is.
-    let _ = miniz_oxide::inflate::decompress_slice_iter_to_slice(demo, core::iter::once(DEMO), false, true);
+    let _ = loader::inflate(DEMO, demo);
     Ok(demo)
 }
 

@@ -23,6 +23,7 @@ pub mod bzimage;
 pub mod e820;
 pub mod entry;
 pub mod error;
+mod inflate;
 pub mod kind;
 pub mod multiboot1;
 mod writer;
@@ -33,6 +34,7 @@ mod test_memory;
 pub use e820::MemoryLayout;
 pub use entry::EntryState;
 pub use error::LoadError;
+pub use inflate::inflate;
 pub use kind::KernelKind;
 
 use arch::GuestMemory;
