@@ -148,8 +148,8 @@ fn move_in_nested<T>(make: impl FnOnce() -> T) -> Result<&'static mut T, Sentenc
 /// This processor's queue.
 #[inline(never)]
 fn new_queue() -> Result<&'static mut RunQueue, Sentence> {
-    let [queue, ..] = leak(1, |_| RunQueue::EMPTY)? else { return Err(no_memory_for_tables()) };
-    queue.set_slice(tsc::frequency() / 100);
+    let slice = tsc::frequency() / 100;
+    let [queue, ..] = leak(1, |_| RunQueue::new(slice))? else { return Err(no_memory_for_tables()) };
     Ok(queue)
 }
 
