@@ -159,15 +159,14 @@ impl BootInfo {
 
     /// The first module with this name; folders before the name count on neither side.
     pub fn module(&self, name: &str) -> Option<&Module> {
-        self.modules.iter().find(|module| module.name == file_name(name))
+        self.modules.iter().find(|module| module.name.as_bytes() == file_name(name.as_bytes()))
     }
 
-    /// Appends a module whose string is `text`.
-    pub(crate) fn add_module(&mut self, start: u64, end: u64, text: &[u8]) -> Result<(), BootError> {
+    /// Appends a module whose string is `string`.
+    pub(crate) fn add_module(&mut self, start: u64, end: u64, string: &[u8]) -> Result<(), BootError> {
         let len = end.checked_sub(start).ok_or(BootError::Malformed { what: "module list" })?;
-        let word = text.split(u8::is_ascii_whitespace).find(|word| !word.is_empty()).unwrap_or_default();
-        let word = core::str::from_utf8(word).map_err(|_| BootError::TextNotUtf8 { what: "name of a boot module" })?;
-        let name = owned(file_name(word), "name of a boot module")?;
+        let word = string.split(u8::is_ascii_whitespace).find(|word| !word.is_empty()).unwrap_or_default();
+        let name = text(file_name(word), "name of a boot module")?;
         self.modules
             .push(Module { start: HostPhys(start), len, name })
             .map_err(|_| BootError::TooMany { what: "modules", limit: MAX_MODULES })
@@ -185,19 +184,14 @@ impl BootInfo {
 }
 
 /// `path` without the folders before the last slash.
-fn file_name(path: &str) -> &str {
-    path.rsplit('/').next().unwrap_or(path)
-}
-
-/// `text` as an owned string.
-fn owned<const N: usize>(text: &str, what: &'static str) -> Result<String<N>, BootError> {
-    String::try_from(text).map_err(|_| BootError::TextTooLong { what, limit: N })
+fn file_name(path: &[u8]) -> &[u8] {
+    path.rsplit(|byte| *byte == b'/').next().unwrap_or(path)
 }
 
 /// The bytes up to the first NUL, as an owned string.
 pub(crate) fn text<const N: usize>(bytes: &[u8], what: &'static str) -> Result<String<N>, BootError> {
-    let bytes = until_nul(bytes);
-    owned(core::str::from_utf8(bytes).map_err(|_| BootError::TextNotUtf8 { what })?, what)
+    let text = core::str::from_utf8(until_nul(bytes)).map_err(|_| BootError::TextNotUtf8 { what })?;
+    String::try_from(text).map_err(|_| BootError::TextTooLong { what, limit: N })
 }
 
 /// The bytes up to the first NUL.

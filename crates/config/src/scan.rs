@@ -69,7 +69,7 @@ impl<'t> Scanner<'t> {
 
     /// Skips blanks within the line.
     pub(crate) fn blanks(&mut self) {
-        self.rest = self.rest.trim_start_matches([' ', '\t']);
+        while self.take(" ") || self.take("\t") {}
     }
 
     /// Skips blanks, a comment, and takes the line's end, or the text's.
@@ -78,8 +78,8 @@ impl<'t> Scanner<'t> {
         if self.rest.starts_with('#') {
             let (comment, rest) = before(self.rest, |character| character == '\n');
             // "Control characters other than tab ... are not permitted in comments."
-            let comment = comment.trim_end_matches('\r');
-            if comment.chars().any(|character| character.is_ascii_control() && character != '\t') {
+            let comment = comment.strip_suffix('\r').unwrap_or(comment);
+            if comment.bytes().any(|byte| byte.is_ascii_control() && byte != b'\t') {
                 return Err(self.error(ErrorKind::Expected("a comment without control characters")));
             }
             self.rest = rest;
@@ -120,7 +120,7 @@ impl<'t> Scanner<'t> {
         const WHAT: ErrorKind = ErrorKind::Expected("a whole decimal number");
         let (digits, rest) = before(self.rest, |character| !matches!(character, '0'..='9' | '_'));
         let leading_zero = digits.len() > 1 && digits.starts_with('0');
-        if leading_zero || digits.split('_').any(str::is_empty) {
+        if leading_zero || digits.as_bytes().split(|byte| *byte == b'_').any(<[u8]>::is_empty) {
             return Err(self.error(WHAT));
         }
         // A fraction, exponent or prefix belongs to a number of another kind.

@@ -22,6 +22,13 @@ pub struct Frames {
 /// All free memory of the machine.
 pub static FRAMES: Lock<Frames> = Lock::new(Frames { free: None });
 
+/// A frame of zeros out of [`FRAMES`].
+#[inline(never)]
+#[must_use]
+pub fn zeroed_frame() -> Option<HostPhys> {
+    FRAMES.lock().zeroed_frame()
+}
+
 impl Frames {
     /// From now on `free` is what can be allocated.
     ///

@@ -6,7 +6,7 @@ use arch::{HostPhys, PAGE_SIZE};
 use config::{SelfTest, Vm as Description};
 use devices::{Platform, PlatformConfig};
 use heapless::String;
-use hw::frames::FRAMES;
+use hw::frames::{FRAMES, zeroed_frame};
 use hw::physmem;
 use loader::e820::MIB;
 use loader::{EntryState, Images, MemoryLayout, ModuleImage};
@@ -201,7 +201,7 @@ fn load(
 fn unpack_demo() -> Result<&'static [u8], Sentence> {
     let demo = leak(DEMO_LENGTH, |_| 0)?;
     // It was packed from as many bytes. Should it fail nevertheless, the loader says what is wrong with what there is.
-    let _ = miniz_oxide::inflate::decompress_slice_iter_to_slice(demo, core::iter::once(DEMO), false, true);
+    let _ = loader::inflate(DEMO, demo);
     Ok(demo)
 }
 
@@ -221,7 +221,7 @@ fn flat_start(entry: &EntryState) -> FlatStart {
 
 /// A page of zeros that stays for the rest of the run.
 fn page() -> Result<&'static mut [u8; PAGE_BYTES], Sentence> {
-    let frame = FRAMES.lock().zeroed_frame().ok_or_else(no_memory_for_tables)?;
+    let frame = zeroed_frame().ok_or_else(no_memory_for_tables)?;
     // SAFETY: the frame was free RAM that the direct map shows; this is the only reference to it.
     Ok(unsafe { &mut *physmem::pointer(frame) })
 }
@@ -240,9 +240,7 @@ fn posts(count: usize) -> Result<&'static [Post], Sentence> {
 
 /// Makes `count` values where they stay for the rest of the run.
 pub(crate) fn leak<T>(count: usize, mut make: impl FnMut(usize) -> T) -> Result<&'static mut [T], Sentence> {
-    let bytes = size_of::<T>().saturating_mul(count) as u64;
-    let frames = FRAMES.lock().allocate(bytes, PAGE_SIZE).ok_or_else(no_memory_for_tables)?;
-    let first = physmem::pointer::<T>(frames);
+    let first = physmem::pointer::<T>(frames(size_of::<T>().saturating_mul(count))?);
     for index in 0..count {
         // SAFETY: the frames are free RAM, page-aligned, large enough, and nobody else's from now on.
         let place = unsafe { first.add(index) };
@@ -251,6 +249,11 @@ pub(crate) fn leak<T>(count: usize, mut make: impl FnMut(usize) -> T) -> Result<
     }
     // SAFETY: all `count` were just written, and this is the only reference.
     Ok(unsafe { core::slice::from_raw_parts_mut(first, count) })
+}
+
+#[inline(never)]
+fn frames(bytes: usize) -> Result<HostPhys, Sentence> {
+    FRAMES.lock().allocate(bytes as u64, PAGE_SIZE).ok_or_else(no_memory_for_tables)
 }
 
 /// Puts `value` where it stays for the rest of the run.

@@ -80,7 +80,8 @@ unsafe extern "sysv64" fn boot_main(magic: u32, info: u32) -> ! {
     }
 
     let brand = cpuid::brand();
-    let brand = core::str::from_utf8(&brand).unwrap_or_default().trim_matches(['\0', ' ']);
+    let brand = brand.split(|byte| *byte == 0).next().unwrap_or_default().trim_ascii();
+    let brand = core::str::from_utf8(brand).unwrap_or_default();
     console::plain(format_args!("Nestling {}, booted by {}", env!("CARGO_PKG_VERSION"), info.boot_loader_name));
     defmt::info!("Nestling {=str}, booted by {=str}", env!("CARGO_PKG_VERSION"), info.boot_loader_name.as_str());
     say_before(before);

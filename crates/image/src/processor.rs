@@ -4,7 +4,7 @@ use core::sync::atomic::{AtomicPtr, AtomicU32, Ordering};
 
 use arch::PAGE_SIZE;
 use config::SelfTest;
-use hw::frames::FRAMES;
+use hw::frames::{FRAMES, zeroed_frame};
 use hw::guest_state::GuestState;
 use hw::vmx::{self, CurrentVmcs};
 use hw::{apic, halt, percpu, tsc};
@@ -148,8 +148,8 @@ fn move_in_nested<T>(make: impl FnOnce() -> T) -> Result<&'static mut T, Sentenc
 /// This processor's queue.
 #[inline(never)]
 fn new_queue() -> Result<&'static mut RunQueue, Sentence> {
-    let [queue, ..] = leak(1, |_| RunQueue::EMPTY)? else { return Err(no_memory_for_tables()) };
-    queue.set_slice(tsc::frequency() / 100);
+    let slice = tsc::frequency() / 100;
+    let [queue, ..] = leak(1, |_| RunQueue::new(slice))? else { return Err(no_memory_for_tables()) };
     Ok(queue)
 }
 
@@ -177,7 +177,7 @@ impl Resident {
     /// The vCPU `index` of the guest, its VMCS written and current on this processor. `shared`: it is not alone here.
     fn new(guest: &'static Guest, index: usize, shared: bool) -> Result<Self, Sentence> {
         let no_memory = || sentence(format_args!("there is no memory left for a vCPU: give the machine more memory"));
-        let vmcs = FRAMES.lock().zeroed_frame().ok_or_else(no_memory)?;
+        let vmcs = zeroed_frame().ok_or_else(no_memory)?;
         let state = GuestState::new(&mut FRAMES.lock()).ok_or_else(no_memory)?;
         // At most 64 vCPUs.
         let number = u16::try_from(index).unwrap_or(u16::MAX);
@@ -325,7 +325,7 @@ fn give_vmx(guest: &Guest, vcpu: &mut Vcpu, own: &mut Own, pages: &vcpu::Pages) 
     let no_memory =
         || sentence(format_args!("there is no memory left for a guest's guest: give the machine more memory"));
     let region = |revision: u32| {
-        let region = FRAMES.lock().zeroed_frame().ok_or_else(no_memory)?;
+        let region = zeroed_frame().ok_or_else(no_memory)?;
         // SAFETY: the frame was just allocated for this and is nobody else's.
         unsafe { vmx::write_revision(region, revision) };
         // SAFETY: as above; this processor is in VMX root operation.
@@ -342,7 +342,7 @@ fn give_vmx(guest: &Guest, vcpu: &mut Vcpu, own: &mut Own, pages: &vcpu::Pages) 
         own.shadow = region(revision | nested_shadow_bit())?;
     }
     let page = || {
-        let frame = FRAMES.lock().zeroed_frame().ok_or_else(no_memory)?;
+        let frame = zeroed_frame().ok_or_else(no_memory)?;
         // SAFETY: the frame was free RAM that the direct map shows; this is the only reference to it.
         Ok::<_, Sentence>(nested::Page { words: unsafe { &mut *hw::physmem::pointer(frame) }, at: frame })
     };

@@ -2,7 +2,7 @@
 
 use arch::HostPhys;
 use ept::Frames;
-use hw::frames::FRAMES;
+use hw::frames::zeroed_frame;
 use hw::physmem;
 
 /// Table frames out of the machine's free memory. Counts them, for the account at the end.
@@ -20,7 +20,7 @@ impl TableFrames {
 
 impl Frames for TableFrames {
     fn allocate(&mut self) -> Option<HostPhys> {
-        let frame = FRAMES.lock().zeroed_frame()?;
+        let frame = zeroed_frame()?;
         self.taken += 1;
         Some(frame)
     }

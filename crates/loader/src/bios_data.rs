@@ -11,7 +11,7 @@ pub const COM1_PORT: u16 = 0x3f8;
 /// Writes COM1's port (0x400), the segment of the extended BIOS data area (0x40e) and the KiB of low memory (0x413).
 ///
 /// Linux takes a machine without the last two for one with broken firmware and gives up low memory.
-pub(crate) fn write(memory: &impl GuestMemory) -> Result<(), LoadError> {
+pub(crate) fn write(memory: &dyn GuestMemory) -> Result<(), LoadError> {
     const EBDA_SEGMENT: u16 = 0x9fc0;
     const LOW_KIB: u16 = 639;
     const { assert!((EBDA_SEGMENT as u64) << 4 == LOW_RAM_END && (LOW_KIB as u64) << 10 == LOW_RAM_END) };

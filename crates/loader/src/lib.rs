@@ -23,6 +23,7 @@ pub mod bzimage;
 pub mod e820;
 pub mod entry;
 pub mod error;
+mod inflate;
 pub mod kind;
 pub mod multiboot1;
 mod writer;
@@ -33,6 +34,7 @@ mod test_memory;
 pub use e820::MemoryLayout;
 pub use entry::EntryState;
 pub use error::LoadError;
+pub use inflate::inflate;
 pub use kind::KernelKind;
 
 use arch::GuestMemory;
@@ -68,7 +70,7 @@ pub struct Images<'a> {
 ///
 /// # Errors
 /// A [`LoadError`] that says in one sentence what the user can do. What was written until then stays written.
-pub fn load(images: &Images<'_>, memory: &impl GuestMemory, layout: &MemoryLayout) -> Result<EntryState, LoadError> {
+pub fn load(images: &Images<'_>, memory: &dyn GuestMemory, layout: &MemoryLayout) -> Result<EntryState, LoadError> {
     layout.check()?;
     if images.command_line.contains('\0') || images.modules.iter().any(|module| module.command_line.contains('\0')) {
         return Err(LoadError::NulInCommandLine);

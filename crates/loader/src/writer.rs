@@ -49,7 +49,7 @@ impl<'m> Writer<'m> {
 static ZEROS: [u8; 256] = [0; 256];
 
 /// Writes `len` zeros at `start`.
-pub(crate) fn clear(memory: &impl GuestMemory, start: u64, len: u64) -> Result<(), LoadError> {
+pub(crate) fn clear(memory: &dyn GuestMemory, start: u64, len: u64) -> Result<(), LoadError> {
     let mut done = 0;
     while done < len {
         let piece = usize::try_from(len - done).map_or(&ZEROS[..], |left| &ZEROS[..left.min(ZEROS.len())]);

@@ -121,8 +121,8 @@ impl Nested {
         if !parts.is_empty()
             && let Some(rule) = self.broken_rule(&Vmcs02::assume(cpu.vmcs()), memory, parts, &kept, l1)
         {
-            self.tell(refused, Some(rule), rule.outcome, None);
-            return match rule.outcome {
+            self.tell(refused, Some(rule), *rule.outcome, None);
+            return match *rule.outcome {
                 Broken::VmFail(error) => {
                     cpu.make_current(Which::Vmcs01);
                     self.failed_instruction(error)

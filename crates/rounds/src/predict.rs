@@ -75,7 +75,7 @@ fn msr_loading(entry: u64) -> Outcome {
 }
 
 fn outcome_of(rule: &Rule) -> Outcome {
-    match rule.outcome {
+    match *rule.outcome {
         checks::Outcome::VmFail(error) => Outcome::VmFail(error),
         checks::Outcome::Exit { reason, qualification } => Outcome::EntryFailure(reason, qualification),
     }

@@ -53,17 +53,19 @@ const COUNT: Line = small(LINES);
 const SHORT: u64 = 0xaaaa_aaaa_aaaa_aaaa;
 
 impl Lines {
-    /// Lines of nobody.
-    pub(crate) const EMPTY: Self = Self {
-        ticks: [0; LINES],
-        starts: [VirtualTime::ZERO; MAX_VCPUS],
-        links: Self::rings(),
-        paces: [Pace::NONE; LINES],
-        lengths: [0; LINES],
-        occupied: 0,
-        head_starts: [VirtualTime::ZERO; LINES],
-        head_deadlines: [VirtualTime::ZERO; LINES],
-    };
+    /// Lines of nobody. Whole requests are for `slice` ticks, short ones for an eighth.
+    pub(crate) const fn new(slice: u64) -> Self {
+        Self {
+            ticks: Self::requests(slice),
+            starts: [VirtualTime::ZERO; MAX_VCPUS],
+            links: Self::rings(),
+            paces: [Pace::NONE; LINES],
+            lengths: [0; LINES],
+            occupied: 0,
+            head_starts: [VirtualTime::ZERO; LINES],
+            head_deadlines: [VirtualTime::ZERO; LINES],
+        }
+    }
 
     /// Each line's own place is linked to itself.
     const fn rings() -> [Link; PLACES] {
@@ -76,13 +78,15 @@ impl Lines {
         links
     }
 
-    /// Whole requests are for `slice` ticks, short ones for an eighth.
-    pub(crate) const fn set_slice(&mut self, slice: u64) {
+    /// The ticks of each line's requests.
+    const fn requests(slice: u64) -> [u64; LINES] {
+        let mut ticks = [0; LINES];
         let mut line = 0;
         while line < LINES {
-            self.ticks[line] = if line.is_multiple_of(2) { slice } else { slice.div_ceil(8) };
+            ticks[line] = if line.is_multiple_of(2) { slice } else { slice.div_ceil(8) };
             line += 1;
         }
+        ticks
     }
 
     /// The line for whole requests of `weight`, a new one if need be; `None` when there are too many weights.

@@ -108,29 +108,21 @@ pub struct RunQueue {
 }
 
 impl RunQueue {
-    /// A queue of nobody, without a slice yet. It is 8 KiB: where stacks are small, put this constant into its place.
-    pub const EMPTY: Self = Self {
-        entries: [Entry::NOBODY; MAX_VCPUS],
-        lines: Lines::EMPTY,
-        running: None,
-        debtors: 0,
-        competing: Pace::NONE,
-        now: 0,
-        virtual_now: VirtualTime::ZERO,
-        next_alarm: u64::MAX,
-    };
-
-    /// A queue of nobody, as [`Self::EMPTY`] with [`Self::set_slice`].
+    /// A queue of nobody. The longest request is for `slice`, in TSC ticks, from 1 to 2^32.
+    ///
+    /// It is 8 KiB, and mostly zeros: a constant of it would weigh as much in the image.
     #[must_use]
     pub const fn new(slice: u64) -> Self {
-        let mut queue = Self::EMPTY;
-        queue.set_slice(slice);
-        queue
-    }
-
-    /// Says how long the longest request is: `slice`, in TSC ticks, from 1 to 2^32. Before anybody is added.
-    pub const fn set_slice(&mut self, slice: u64) {
-        self.lines.set_slice(slice);
+        Self {
+            entries: [Entry::NOBODY; MAX_VCPUS],
+            lines: Lines::new(slice),
+            running: None,
+            debtors: 0,
+            competing: Pace::NONE,
+            now: 0,
+            virtual_now: VirtualTime::ZERO,
+            next_alarm: u64::MAX,
+        }
     }
 
     /// Adds a vCPU. One that is already here stays as it is.

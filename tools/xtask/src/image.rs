@@ -10,7 +10,7 @@ use anyhow::{Context, Result, bail};
 use std::path::{Path, PathBuf};
 
 /// The most that Nestling may load into a machine's memory.
-const LIMIT: u64 = 640 << 10;
+const LIMIT: u64 = 400 << 10;
 
 /// Build the ISO and the ELF into target/nestling, with a size report.
 #[derive(clap::Args)]

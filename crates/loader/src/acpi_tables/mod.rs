@@ -92,7 +92,7 @@ const FACS: [u8; 64] = {
 };
 
 /// Writes all tables.
-pub(crate) fn write(memory: &impl GuestMemory, layout: &MemoryLayout) -> Result<(), LoadError> {
+pub(crate) fn write(memory: &dyn GuestMemory, layout: &MemoryLayout) -> Result<(), LoadError> {
     let facs = (RSDP_ADDRESS + size_of::<Rsdp>() as u64).next_multiple_of(64);
     memory.write(GuestPhys(facs), &FACS)?;
     let mut tables = Tables { memory, at: facs + FACS.len() as u64 };

@@ -52,7 +52,7 @@ const VIDEO_NORMAL: u16 = 0xffff;
 /// A [`LoadError`] for a bad file, or when something does not fit.
 pub(crate) fn load(
     images: &Images<'_>,
-    memory: &impl GuestMemory,
+    memory: &dyn GuestMemory,
     layout: &MemoryLayout,
 ) -> Result<EntryState, LoadError> {
     if !images.modules.is_empty() {

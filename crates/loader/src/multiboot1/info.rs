@@ -106,7 +106,7 @@ pub(crate) fn len(images: &Images<'_>) -> u64 {
 pub(crate) fn write(
     images: &Images<'_>,
     placed: &[PlacedModule],
-    memory: &impl GuestMemory,
+    memory: &dyn GuestMemory,
     layout: &MemoryLayout,
     start: u64,
 ) -> Result<Written, LoadError> {

@@ -31,7 +31,7 @@ const INFO_START: u64 = 0x9000;
 /// A [`LoadError`] for a bad file, or when something does not fit.
 pub(crate) fn load(
     images: &Images<'_>,
-    memory: &impl GuestMemory,
+    memory: &dyn GuestMemory,
     layout: &MemoryLayout,
 ) -> Result<EntryState, LoadError> {
     if images.initrd.is_some() {

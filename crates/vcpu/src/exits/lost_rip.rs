@@ -60,7 +60,7 @@ fn find<C: Cpu, W: World>(vcpu: &mut Vcpu, cpu: &mut C, world: &W) -> Option<u64
     }
 }
 
-fn handler<C: Cpu>(vcpu: &mut Vcpu, cpu: &mut C, memory: &impl GuestMemory) -> Option<u64> {
+fn handler<C: Cpu>(vcpu: &mut Vcpu, cpu: &mut C, memory: &dyn GuestMemory) -> Option<u64> {
     let vmcs = cpu.vmcs();
     let (rip, rsp) = (vmcs.read(GUEST_RIP), vmcs.read(GUEST_RSP));
     let is_kernel = AccessRights(vmcs.read(GUEST_CS_ACCESS_RIGHTS)).is_long()

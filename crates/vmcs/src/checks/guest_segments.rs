@@ -18,6 +18,7 @@ struct Register {
 
 /// Whether the access-rights rules do not apply to the register: in virtual-8086 mode one value is asked for instead, and
 /// of an unusable register nothing, but that CS is always checked.
+#[inline(never)]
 fn is_exempt(s: &State<'_>, register: &Register) -> bool {
     s.is_virtual_8086() || register.rights.encoding() != GUEST_CS_ACCESS_RIGHTS.encoding() && !is_usable(s, register)
 }

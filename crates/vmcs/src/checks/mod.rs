@@ -70,7 +70,7 @@ pub struct Rule {
     /// The fields that it is about. Control words that only say whether it applies are not among them.
     pub fields: &'static [Encoding],
     /// What happens if it does not hold.
-    pub outcome: Outcome,
+    pub outcome: &'static Outcome,
 }
 
 /// A section of SDM 3C.

@@ -31,6 +31,6 @@ macro_rules! rules {
             core::ops::ControlFlow::Continue(())
         }
     };
-    (@outcome $group:ident $own:ident) => { $crate::checks::Outcome::$own };
-    (@outcome $group:ident) => { $crate::checks::Outcome::$group };
+    (@outcome $group:ident $own:ident) => { &$crate::checks::Outcome::$own };
+    (@outcome $group:ident) => { &$crate::checks::Outcome::$group };
 }

@@ -137,7 +137,7 @@ fn outcomes_follow_from_the_section() {
             "27.2" => Outcome::VmFail(InstructionError::INVALID_HOST_STATE),
             _ => Outcome::Exit { reason: ExitReason::ENTRY_FAILURE_GUEST_STATE, qualification },
         };
-        assert_eq!(rule.outcome, expected, "{}", rule.name());
+        assert_eq!(*rule.outcome, expected, "{}", rule.name());
     }
 }
 
