@@ -23,12 +23,9 @@ fn main() {
 /// Writes `demo.deflate`: the guest at `demo` as a raw DEFLATE stream (RFC 1951), and its length in bytes to `demo_length`.
 fn pack(demo: &Path) {
     println!("cargo::rerun-if-changed={}", demo.display());
-    let bytes = match std::fs::read(demo) {
-        Ok(bytes) => bytes,
-        Err(error) => {
-            println!("cargo::error=cannot read {}: {error}", demo.display());
-            return;
-        }
+    let Ok(bytes) = std::fs::read(demo) else {
+        println!("cargo::error=cannot read the guest {}", demo.display());
+        return;
     };
     let folder = PathBuf::from(std::env::var_os("OUT_DIR").expect("cargo sets OUT_DIR for build scripts"));
     std::fs::write(folder.join("demo.deflate"), miniz_oxide::deflate::compress_to_vec(&bytes, 10))

@@ -2,7 +2,7 @@
 //!
 //! [`load`] recognises the kernel ([`kind`]), writes the platform's tables ([`acpi_tables`], [`bios_data`]) and the
 //! kernel with its boot information ([`bzimage`], [`multiboot1`]), and returns how the first vCPU starts ([`entry`]).
-//! The memory map that the guest is told is in [`e820`]. Addresses of L1 as the code has them:
+//! The memory map that the guest is told is in [`e820`]; a packed image is unpacked by [`inflate()`]. Addresses of L1 as the code has them:
 //!
 //! ```text
 //! 0x400     BIOS data area: COM1, size of low memory, EBDA segment     (bios_data)
