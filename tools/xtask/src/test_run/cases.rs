@@ -87,6 +87,8 @@ pub(super) enum Expect {
     ConsoleIs(PathBuf),
     /// The console, line by line, as on the bare machine.
     SameAsBare,
+    /// The console of another run under Nestling is the same.
+    SameAgain,
     /// The console of the exercised Linux.
     LinuxExercise,
     /// The same of the Linux in L1.

@@ -39,6 +39,13 @@ pub(super) fn run(case: &Case, bare_only: bool, built: &Built, dir: &Path) -> Ve
     if let (Some(limit), [bare, nestling]) = (case.most_ticks_of_bare, &runs[..]) {
         compare_ticks(&case.name, limit, bare, nestling)?;
     }
+    if let Some(first) = runs.last()
+        && case.expect.iter().any(|expect| matches!(expect, Expect::SameAgain))
+    {
+        let again = run(false).map_err(|error| format!("{error:#}"))?;
+        same_lines(&first.console, &again.console)
+            .map_err(|why| describe(&format!("not as in the run before: {why}"), false, &again, dir))?;
+    }
     if let [bare, nestling] = &runs[..]
         && case.expect.iter().any(|expect| matches!(expect, Expect::SameAsBare))
     {
@@ -158,7 +165,7 @@ fn judge(case: &Case, run: &Run) -> Verdict {
             }
             Expect::LinuxExercise => guest_linux::check_exercise(&run.console, case.spec.cpus)?,
             Expect::L2Exercise => guest_linux::check_exercise(&run.console, kvm::CPUS)?,
-            Expect::Console(_) | Expect::Log(_) | Expect::Sentence(_) | Expect::SameAsBare => {}
+            Expect::Console(_) | Expect::Log(_) | Expect::Sentence(_) | Expect::SameAsBare | Expect::SameAgain => {}
         }
     }
     Ok(())

@@ -63,5 +63,10 @@ pub(super) fn all() -> Result<Vec<Case>> {
         case.expect.push(Expect::Sentence(sentence.to_owned()));
         cases.push(case);
     }
+    // Two processors of an L1 that means harm.
+    let mut case = Case::new("nested-hostile", board::DEFAULT, Kernel::Ours("hostile"), PATIENCE)?;
+    case.spec.cpus = 2;
+    case.expect.extend([Expect::Console("\nsurvived 20000 rounds".to_owned()), Expect::SameAgain]);
+    cases.push(case);
     Ok(cases)
 }
