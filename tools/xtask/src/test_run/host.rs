@@ -39,6 +39,7 @@ pub(super) fn steps() -> Vec<Step> {
         Step { name: "clippy-pure-crates", run: || clippy(&["--all-targets"]) },
         Step { name: "clippy-xtask", run: || clippy(&["--package", "xtask", "--all-targets"]) },
         Step { name: "clippy-bare-metal", run: clippy_bare_metal },
+        Step { name: "oracle-random", run: crate::oracle::some_random_entries },
         Step { name: "image-size", run: || image::check_size(&build::all()?.image()?) },
     ]
 }

@@ -31,7 +31,7 @@ pub(super) enum Does {
     Fail(Outcome),
     /// L2 exits otherwise.
     Exit(Outcome),
-    /// L2 exits so, which the manual allows and does not ask for.
+    /// L2 exits so, where Nestling does that part of the processor's work itself and otherwise.
     MayExit(Outcome),
 }
 
@@ -138,6 +138,18 @@ pub(super) const ALL: &[EmulatorError] = &[
         does: Does::MayExit(Outcome::Exit(ExitReason::APIC_ACCESS, 0)),
         text: "SDM 3C 30.4.6.2: a physical access to the APIC-access page, as of an EPT entry that lies there, may exit or not; \
                Bochs exits where Nestling, which reads L1's entries itself, does not",
+    },
+    EmulatorError {
+        rules: &[],
+        when: |round| {
+            const ENABLED_BREAKPOINT: u64 = 1 << 12;
+            const ANY: u64 = 0xf | ENABLED_BREAKPOINT | 1 << 14;
+            round.vmcs.read(GUEST_ACTIVITY_STATE) == 1
+                && round.vmcs.read(GUEST_PENDING_DBG_EXCEPTIONS) & ANY == ENABLED_BREAKPOINT
+        },
+        does: Does::MayExit(Outcome::Exit(ExitReason::PREEMPTION_TIMER, 0)),
+        text: "SDM 3C 27.6.3: an enabled breakpoint (bit 12) makes a debug exception pending, which ends HLT; Bochs drops it if \
+               none of bits 3:0 says which, and halts on, where Nestling ends L2's HLT itself",
     },
 ];
 

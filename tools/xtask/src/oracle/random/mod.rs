@@ -22,17 +22,17 @@ use std::time::Duration;
 pub(super) struct Rounds {
     /// With --random: which rounds
     #[arg(long, value_name = "S", default_value_t = 1, requires = "random")]
-    seed: u32,
+    pub(super) seed: u32,
     /// With --random: how many
     #[arg(long, value_name = "N", default_value_t = 20_000, requires = "random",
           value_parser = clap::value_parser!(u32).range(1..))]
-    count: u32,
+    pub(super) count: u32,
     /// With --random: which one first
     #[arg(long, value_name = "I", default_value_t = 0, requires = "random")]
-    first: u32,
+    pub(super) first: u32,
     /// With --random: how many differences to show
     #[arg(long, value_name = "N", default_value_t = 10, requires = "random")]
-    show: usize,
+    pub(super) show: usize,
 }
 
 /// The guest that makes the rounds.
