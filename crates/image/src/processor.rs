@@ -376,8 +376,14 @@ fn fail_on_purpose(guest: &Guest, vmcs: &mut CurrentVmcs) {
     }
 }
 
-/// Bytes that L0 keeps for one vCPU beside its EPT: VMCS, register state, its own values.
-pub(crate) fn bytes_per_vcpu() -> u64 {
-    let own = (size_of::<Option<Resident>>() as u64).next_multiple_of(PAGE_SIZE);
-    own + PAGE_SIZE + GuestState::bytes()
+/// Bytes that L0 keeps for one vCPU beside its EPT and its guests': VMCS, register state, its own values, where others reach it;
+/// for a hypervisor also vmcs02, the shadow VMCS, its VMX, and the two pages of [`nested::Pages`].
+pub(crate) fn bytes_per_vcpu(guest: &Guest) -> u64 {
+    let whole_pages = |bytes: usize| (bytes as u64).next_multiple_of(PAGE_SIZE);
+    let own = whole_pages(size_of::<Option<Resident>>()) + PAGE_SIZE + GuestState::bytes() + crate::vm::BYTES_PER_VCPU;
+    if !guest.has_vmx {
+        return own;
+    }
+    let pages = 3 + u64::from(guest.shadowing.is_some());
+    own + whole_pages(size_of::<nested::Nested>()) + pages * PAGE_SIZE
 }

@@ -37,7 +37,7 @@ pub(crate) fn boot_processor(machine: &Machine) -> ! {
         description.name.as_str(),
         description.memory_mib,
         description.cpus,
-        processor::bytes_per_vcpu(),
+        processor::bytes_per_vcpu(&guest),
         guest.table_bytes
     );
     drop(config);

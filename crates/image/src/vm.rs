@@ -15,6 +15,8 @@ use crate::reports::Reports;
 
 /// Most vCPUs of a VM.
 pub(crate) const MAX_VCPUS: usize = 64;
+/// Bytes of what others reach of a vCPU.
+pub(crate) const BYTES_PER_VCPU: u64 = size_of::<Post>() as u64;
 
 /// One virtual machine. Its vCPUs run on several processors at once; nothing here is locked on their fast paths.
 pub(crate) struct Vm {

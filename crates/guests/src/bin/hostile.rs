@@ -3,6 +3,7 @@
 //! told as a number, the same in every run of a machine that repeats exactly.
 #![no_std]
 #![no_main]
+#![expect(clippy::cast_possible_truncation, reason = "random bits, and numbers below a small limit")]
 
 use core::sync::atomic::{AtomicU64, Ordering};
 
@@ -124,9 +125,10 @@ impl Storm {
     }
 
     fn encoding(&mut self) -> Encoding {
-        let any = self.below(8) == 0;
-        let field = FIELDS[self.below(FIELDS.len() as u64) as usize].encoding;
-        if any { Encoding(self.next() as u32) } else { field }
+        if self.below(8) == 0 {
+            return Encoding(self.next() as u32);
+        }
+        FIELDS[self.below(FIELDS.len() as u64) as usize].encoding
     }
 
     /// One instruction.
@@ -154,14 +156,17 @@ impl Storm {
             }
             9 => self.note_result(instructions::vmxon(pointer).map(|()| 0_u64)),
             10 => {
-                // No guest state is such that these could succeed: a random bit of it is as the manual wants it or not.
+                // What the shared regions hold is never sound enough for these to succeed.
                 let flags = if self.below(2) == 0 { vmx_flags!("vmlaunch") } else { vmx_flags!("vmresume") };
                 self.note_result(outcome(flags).map(|()| 0_u64));
             }
             // What is a VMCS to the other processor, or to this one, is memory too.
             _ => {
                 let (at, value) = (self.shared() + 8 * self.below(512), self.next());
-                memory::write(at, if self.below(2) == 0 { value } else { u64::from(setup_revision()) });
+                memory::write(
+                    at,
+                    if self.below(2) == 0 { value } else { u64::from(setup::capabilities().basic.revision()) },
+                );
             }
         }
     }
@@ -226,8 +231,4 @@ impl Storm {
         // No other instruction shall enter it.
         let _ = instructions::vmclear(l2.region);
     }
-}
-
-fn setup_revision() -> u32 {
-    setup::capabilities().basic.revision()
 }
