@@ -178,7 +178,7 @@ impl Storm {
         l2.reset(|| _ = cpu::cpuid(0, 0));
         l2.launched = false;
         let pointer = self.pointer();
-        let mut put = |field: Field<vmcs::field::W64>| Current.write(field, pointer);
+        let put = |field: Field<vmcs::field::W64>| Current.write(field, pointer);
         match self.below(8) {
             0 => {
                 put(IO_BITMAP_A);
