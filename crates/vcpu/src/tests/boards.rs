@@ -66,6 +66,32 @@ fn controls_suit_every_board() {
     }
 }
 
+/// What helps L1's APIC on every board: what the capability MSRs allow by their bits, each only with what VM entry asks for
+/// beside it (SDM 3D A.3 "VM-Execution Controls"; SDM 3C 27.2.1.1 "VM-Execution Control Fields").
+#[test]
+fn apic_help_suits_every_board() {
+    for capture in boards() {
+        let may_be_1 = |msr: Msr, bit: u32| capture.msrs.get(&msr.0).is_some_and(|value| value >> (32 + bit) & 1 != 0);
+        let [accesses, x2apic, registers, delivery] = [0, 4, 8, 9].map(|bit| may_be_1(Msr::VMX_PROCBASED_CTLS2, bit));
+        let (tpr_shadow, posting) = (may_be_1(Msr::VMX_PROCBASED_CTLS, 21), may_be_1(Msr::VMX_PINBASED_CTLS, 7));
+        let accesses = tpr_shadow && accesses;
+        let delivery = accesses && registers && delivery;
+        let expected = vlapic::Hardware {
+            tpr_shadow,
+            accesses,
+            delivery,
+            posting: delivery && posting,
+            x2apic: tpr_shadow && x2apic,
+        };
+        assert_eq!(apic_hardware(&capture.capabilities()), expected, "{}", capture.name);
+    }
+    // The one machine of the tests that is older than APICv.
+    let has_delivery = |board: &Board| apic_hardware(&board.capabilities()).delivery;
+    let without: Vec<String> =
+        boards().into_iter().filter(|board| !has_delivery(board)).map(|board| board.name).collect();
+    assert!(without.contains(&"bochs-sandy-bridge".to_owned()) && !without.contains(&"bochs-skylake-x".to_owned()));
+}
+
 /// Our own VMCS passes every check of VM entry on every board: of the bootstrap processor after power-up and as a loader
 /// leaves it, with what an exit changes, and with everything in CR4 that this CPUID lets a guest set but PCIDs, which are
 /// for 64-bit mode. The fake processor checks each entry; what is not entered is checked here.
