@@ -16,7 +16,7 @@ use crate::control_registers::{CR0_OWNED, cr0_is_legal, cr4_owned};
 use crate::cpu::Cpu;
 use crate::exits::memory::Devices;
 use crate::exits::msr_list::ListedMsrs;
-use crate::exits::{Next, control_register, handle_decoded, lost_rip, vmx};
+use crate::exits::{Next, control_register, handle_decoded, lost_rip, vmx_operand};
 use crate::registers::VmcsRegisters;
 use crate::skip::{finish_at, pause_between_iterations, skip_instruction};
 use crate::state::{Activity, Vcpu};
@@ -281,7 +281,7 @@ fn shadow_access<C: Cpu, W: World>(vcpu: &mut Vcpu, cpu: &mut C, world: &W, reas
         return l2_fault(vcpu, cpu, world, Fault::Gp(0));
     }
     let info = InstructionInfo(cpu.vmcs().read(VM_EXIT_INSTRUCTION_INFO));
-    let encoding = vmx::register(vcpu, cpu, info.register_2());
+    let encoding = vmx_operand::register(vcpu, cpu, info.register_2());
     let ept12 = vcpu.nested.as_ref().and_then(|nested| nested.ept12().copied());
     let log = vcpu.nested.as_ref().and_then(|nested| nested.modification_log());
     let denied = Cell::new(None);
@@ -320,11 +320,11 @@ fn shadow_access_in<C: Cpu, W: World>(
     if reason == ExitReason::VMREAD {
         let Some(nested) = vcpu.nested.as_mut() else { return Err(Fault::Ud) };
         match nested.vmread_by_l2(world.memory(), encoding) {
-            Ok(value) => vmx::put(vcpu, cpu, memory, info, value).map(|()| nested::Outcome::Succeed),
+            Ok(value) => vmx_operand::put(vcpu, cpu, memory, info, value).map(|()| nested::Outcome::Succeed),
             Err(outcome) => Ok(outcome),
         }
     } else {
-        let value = vmx::take(vcpu, cpu, memory, info)?;
+        let value = vmx_operand::take(vcpu, cpu, memory, info)?;
         let Some(nested) = vcpu.nested.as_mut() else { return Err(Fault::Ud) };
         Ok(nested.vmwrite_by_l2(world.memory(), encoding, value))
     }
