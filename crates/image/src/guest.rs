@@ -123,7 +123,6 @@ pub(crate) fn make(
         bitmap.copy_from_slice(msr_bitmap);
         vcpu::pass_x2apic_msrs(bitmap, Assist::of(hardware, Mode::X2apic, inhibited));
     }
-    defmt::info!("the processor helps the guest's APICs with {}", hardware);
     let apic = Apic {
         hardware,
         eptp: ept_with_apic.eptp(),

@@ -221,6 +221,9 @@ impl Resident {
             hardware.delivery = false;
         }
         hardware.posting &= hardware.delivery && !shared;
+        if index == 0 {
+            defmt::info!("the processor helps the guest's APICs with {}", hardware);
+        }
         let page = guest.vm.virtual_apic(index);
         let help = ApicHelp {
             pages: ApicPages {
