@@ -40,9 +40,7 @@ pub(crate) fn command(options: &Options) -> Result<()> {
     let tree = places::output()?.join("pxe").join(&options.carried.board);
     let files = options.carried.read(Some(&tree))?;
     let network = options.interface.as_deref().map(serve::Network::find).transpose()?;
-    let mut needs = vec![Need::RustTarget, Need::BootTools];
-    needs.extend(network.is_some().then_some(Need::NetbootServer));
-    setup::ensure(&needs)?;
+    setup::ensure(&[Need::RustTarget, Need::BootTools])?;
     let menu = files.menu(&build::all()?)?;
     netboot::write(&menu, &tree, network.as_ref().map(|network| network.address.as_str()))?;
     println!("{}", tree.display());

@@ -4,6 +4,7 @@ use crate::command::Tool;
 use crate::console::say;
 use crate::medium::netboot;
 use crate::places;
+use crate::setup::{self, Need};
 use anyhow::{Context, Result, bail};
 use std::io::{BufRead, BufReader, IsTerminal};
 use std::path::{Path, PathBuf};
@@ -22,12 +23,13 @@ impl Network {
     /// Finds the interface's address; whatever would make serving fail later is refused here.
     pub(super) fn find(interface: &str) -> Result<Self> {
         let sudo = sudo()?;
-        // "2: eth0: <BROADCAST,...", and "3: veth0@if4: <...".
-        let links = Tool::new("ip").args(["-o", "link", "show"]).output()?;
-        let names: Vec<&str> = links.lines().filter_map(|line| line.split(": ").nth(1)?.split('@').next()).collect();
+        // What the kernel says needs no program that may be missing: two lines of headings, then "  eth0: 1234 ...".
+        let links = std::fs::read_to_string("/proc/self/net/dev").context("cannot read /proc/self/net/dev")?;
+        let names: Vec<&str> = links.lines().filter_map(|line| Some(line.split_once(':')?.0.trim())).collect();
         if !names.contains(&interface) {
             bail!("there is no network interface {interface:?}; there are {}", names.join(", "));
         }
+        setup::ensure(&[Need::NetbootServer])?;
         // "2: eth0    inet 192.168.1.5/24 brd ...".
         let text = Tool::new("ip").args(["-o", "-4", "address", "show", "dev", interface]).output()?;
         let address = text.split_whitespace().skip_while(|word| *word != "inet").nth(1);

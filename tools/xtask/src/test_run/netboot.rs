@@ -108,11 +108,11 @@ pub(super) fn kvm() -> Result<()> {
 /// Machines that boot over a network whose DHCP server knows nothing of Nestling, from `pxe --serve` in another network
 /// namespace: iPXE on BIOS, and UEFI. Skipped where network namespaces cannot be had.
 pub(super) fn served() -> Result<()> {
-    if let Some(why) = no_namespaces() {
+    if let Some(why) = no_namespaces()? {
         say(&format!("    pxe-serve: skipped, for {why}"));
         return Ok(());
     }
-    setup::ensure(&[Need::BootTools, Need::Qemu, Need::NetbootServer])?;
+    setup::ensure(&[Need::BootTools, Need::Qemu])?;
     let image = places::read(&build::all()?.image()?)?;
     for (firmware, loader) in [(Firmware::Bios, "booted by iPXE"), (Firmware::Uefi, "booted by GRUB")] {
         let dir = emulator::run_folder(&format!("pxe-serve-{firmware:?}").to_lowercase())?;
@@ -177,19 +177,18 @@ fn in_namespaces(words: &[&str], machine: Option<&Command>, dir: &std::path::Pat
     Ok(command)
 }
 
-fn no_namespaces() -> Option<&'static str> {
+fn no_namespaces() -> Result<Option<&'static str>> {
     let can = |command: &str| {
         let status =
             Command::new("unshare").args(["--net", "--mount", "--pid", "--fork", "sh", "-c", command]).output();
         status.is_ok_and(|output| output.status.success())
     };
     if !can("true") {
-        Some("this user may not make network namespaces")
-    } else if !can("ip link add net0 type bridge && ip tuntap add client mode tap") {
-        Some("this kernel has no bridges or no tap devices")
-    } else {
-        None
+        return Ok(Some("this user may not make network namespaces"));
     }
+    setup::ensure(&[Need::NetbootServer])?;
+    let has_devices = can("ip link add net0 type bridge && ip tuntap add client mode tap");
+    Ok((!has_devices).then_some("this kernel has no bridges or no tap devices"))
 }
 
 fn expect(outcome: &Outcome, record: &Record, status: u8, text: &str) -> Result<()> {
