@@ -143,7 +143,8 @@ pub(super) fn store<C: Cpu>(
     }
 }
 
-/// The operand at `offset`, 64 bits wide, in the frequent case: an aligned word that a 64-bit kernel may write.
+/// The operand at `offset`, 64 bits wide, in the frequent case: an aligned word that L1 may write as a 64-bit kernel. An L2
+/// with the same CR3 is not meant: its memory is another one.
 #[inline(always)]
 fn word<C: Cpu>(
     vcpu: &mut Vcpu,
@@ -153,7 +154,7 @@ fn word<C: Cpu>(
     offset: u64,
 ) -> Option<&'static AtomicU64> {
     // In 64-bit mode only FS and GS have bases.
-    if offset & 7 != 0 || matches!(info.segment(), SegmentName::Fs | SegmentName::Gs) {
+    if vcpu.in_l2 || offset & 7 != 0 || matches!(info.segment(), SegmentName::Fs | SegmentName::Gs) {
         return None;
     }
     let kernel = kernel(cpu.vmcs(), vcpu.cpuid.physical_address_bits())?;
