@@ -16,12 +16,28 @@ type Words = [AtomicU64; 512];
 /// is 0.
 #[derive(Debug)]
 pub struct Ram {
-    pages: Vec<OnceLock<Box<Words>>>,
+    pages: Vec<OnceLock<Page>>,
+    lasts: bool,
+}
+
+#[derive(Debug)]
+enum Page {
+    Own(Box<Words>),
+    Lasting(&'static Words),
+}
+
+impl Page {
+    fn lasting(self) -> Self {
+        match self {
+            Self::Own(words) => Self::Lasting(Box::leak(words)),
+            Self::Lasting(words) => Self::Lasting(words),
+        }
+    }
 }
 
 impl Default for Ram {
     fn default() -> Self {
-        Self { pages: (0..Self::END / PAGE).map(|_| OnceLock::new()).collect() }
+        Self { pages: (0..Self::END / PAGE).map(|_| OnceLock::new()).collect(), lasts: false }
     }
 }
 
@@ -53,15 +69,32 @@ impl Ram {
         self.read_u64(GuestPhys(at)).unwrap_or(u64::MAX)
     }
 
+    /// The same, with pages that last as long as the test runs, as the machine's do: [`GuestMemory::lasting_page`] has them.
+    #[must_use]
+    pub fn lasting(self) -> Self {
+        let lasting = |page: OnceLock<Page>| page.into_inner().map_or_else(OnceLock::new, |page| page.lasting().into());
+        Self { pages: self.pages.into_iter().map(lasting).collect(), lasts: true }
+    }
+
     /// The page that has the byte at `at`, made when it is first used.
-    fn page(&self, at: u64) -> Option<&Words> {
+    fn page(&self, at: u64) -> Option<&Page> {
         let page = self.pages.get(usize::try_from(at / PAGE).ok()?).filter(|_| Self::has(at))?;
-        Some(page.get_or_init(|| Box::new([const { AtomicU64::new(0) }; 512])))
+        Some(page.get_or_init(|| {
+            let page = Page::Own(Box::new([const { AtomicU64::new(0) }; 512]));
+            if self.lasts { page.lasting() } else { page }
+        }))
+    }
+
+    fn page_words(&self, at: u64) -> Option<&Words> {
+        self.page(at).map(|page| match page {
+            Page::Own(words) => words.as_ref(),
+            Page::Lasting(words) => words,
+        })
     }
 
     /// The word that has the byte at `at`, and how far up in it the byte is.
     fn word(&self, at: u64) -> Option<(&AtomicU64, u64)> {
-        Some((&self.page(at)?[(at % PAGE / 8) as usize], 8 * (at % 8)))
+        Some((&self.page_words(at)?[(at % PAGE / 8) as usize], 8 * (at % 8)))
     }
 }
 
@@ -88,6 +121,13 @@ impl GuestMemory for Ram {
         Ok(())
     }
 
+    fn lasting_page(&self, at: GuestPhys) -> Option<&'static Words> {
+        match self.page(at.get())? {
+            Page::Own(_) => None,
+            Page::Lasting(words) => Some(words),
+        }
+    }
+
     fn compare_exchange(&self, at: GuestPhys, current: u64, new: u64) -> Result<bool, OutsideMemory> {
         let same = self.read_u64(at)? == current;
         if same {
@@ -107,7 +147,7 @@ impl Backing for Ram {
 impl L1Memory for Ram {
     fn words(&self, page: GuestPhys) -> Option<&Words> {
         assert!(page.get().is_multiple_of(PAGE), "{page:?} is no page");
-        self.page(page.get())
+        self.page_words(page.get())
     }
 }
 

@@ -12,7 +12,7 @@ mod msr;
 mod msr_list;
 mod port;
 mod vmx;
-mod vmx_operand;
+pub(crate) mod vmx_operand;
 
 pub(crate) use exception::INTERCEPTED as INTERCEPTED_EXCEPTIONS;
 pub(crate) use l2::synthesize;

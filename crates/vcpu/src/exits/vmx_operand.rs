@@ -126,7 +126,7 @@ pub(super) fn load<C: Cpu>(
 
 /// Writes a memory operand of 64 bits.
 #[inline(always)]
-pub(super) fn store<C: Cpu>(
+pub(crate) fn store<C: Cpu>(
     vcpu: &mut Vcpu,
     cpu: &mut C,
     memory: &impl arch::GuestMemory,

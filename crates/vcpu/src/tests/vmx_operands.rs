@@ -121,3 +121,71 @@ fn registers_and_fields() {
     bench.run_script();
     assert_eq!(bench.cpu.vmcs.read(GUEST_RFLAGS) & 0x8d5, 0x40, "VMfailValid");
 }
+
+/// VMPTRST to 0x7000 by a 64-bit kernel; what comes after it.
+fn store_pointer(bench: &mut Bench) -> super::fakes::Entry {
+    exit(bench, ExitReason::VMPTRST, ABSOLUTE | DS, 0x7000, |_, _| ());
+    *bench.run_script().last().unwrap()
+}
+
+/// The page of the last operand is remembered, and no longer as soon as any of the entries that lead there has changed.
+#[test]
+fn remembered_page_follows_the_entries() {
+    const POINTER: u64 = 0x5_1000;
+    let mut bench = bench();
+    bench.world.memory = std::mem::take(&mut bench.world.memory).lasting();
+    // Accessed and dirty: nothing to write on the way.
+    for (at, entry) in [(0x1000, 0x2023), (0x2000, 0x3023), (0x3000, 0xe3)] {
+        bench.world.memory.set(at, entry);
+    }
+    let changes: [(&[(u64, u64)], u64); 6] = [
+        (&[], 0x7000),
+        // The same once more: this is what was remembered.
+        (&[], 0x7000),
+        // A page directory with a page table.
+        (&[(0x4038, 0x9063), (0x3000, 0x4023)], 0x9000),
+        // Another page in it.
+        (&[(0x4038, 0xa063)], 0xa000),
+        // Another page table.
+        (&[(0xb038, 0x9063), (0x3000, 0xb023)], 0x9000),
+        // Another page directory, with a page of 2 MiB.
+        (&[(0x8000, 0xe3), (0x2000, 0x8023)], 0x7000),
+    ];
+    for (change, target) in changes {
+        for &(at, entry) in change {
+            bench.world.memory.set(at, entry);
+        }
+        for at in [0x7000, 0x9000, 0xa000] {
+            bench.world.memory.set(at, 0);
+        }
+        assert_ne!(store_pointer(&mut bench).event.vector(), Vector::PF, "after {change:x?}");
+        let stored = [0x7000, 0x9000, 0xa000].map(|at| (at, bench.world.memory.get(at)));
+        let expected = [0x7000, 0x9000, 0xa000].map(|at| (at, if at == target { POINTER } else { 0 }));
+        assert_eq!(stored, expected, "after {change:x?}");
+        assert!(bench.vcpu.operand.is_some(), "this is the frequent case");
+    }
+    // Read-only at the highest level.
+    bench.world.memory.set(0x1000, 0x2021);
+    assert_eq!(store_pointer(&mut bench).event.vector(), Vector::PF);
+}
+
+/// L2's operand lies in L2's memory, though L2 may have L1's CR3 and linear address, and L1's entries still be what they were.
+#[test]
+fn remembered_page_is_l1s_alone() {
+    let mut bench = bench();
+    bench.world.memory = std::mem::take(&mut bench.world.memory).lasting();
+    let l2 = testkit::Ram::new();
+    for (at, entry) in [(0x1000, 0x2023), (0x2000, 0x3023), (0x3000, 0xe3)] {
+        bench.world.memory.set(at, entry);
+        l2.set(at, entry);
+    }
+    store_pointer(&mut bench);
+    assert!(bench.vcpu.operand.is_some());
+    bench.world.memory.set(0x7000, 0);
+    bench.cpu.vmcs.write(EXIT_QUALIFICATION, 0x7000);
+    bench.vcpu.in_l2 = true;
+    let information = vmcs::InstructionInfo(ABSOLUTE | DS);
+    let stored = crate::exits::vmx_operand::store(&mut bench.vcpu, &mut bench.cpu, &l2, information, 0x1234);
+    assert_eq!(stored, Ok(()));
+    assert_eq!((l2.get(0x7000), bench.world.memory.get(0x7000)), (0x1234, 0));
+}
