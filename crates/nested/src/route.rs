@@ -3,6 +3,8 @@
 //! L0's always: NMIs and external interrupts of the machine, machine checks, its own timer. L1's always: what exits whatever
 //! the controls say. Everything else is L1's if vmcs12 asks for it.
 
+use arch::control::Efer;
+use arch::segment::AccessRights;
 use arch::{Gpr, GuestMemory, GuestRegs, Msr, Vector};
 use vmcs::controls::{PrimaryBased, SecondaryBased};
 use vmcs::fields::*;
@@ -125,6 +127,10 @@ impl Nested {
         let info = vmcs::InstructionInfo(vmcs02.read(VM_EXIT_INSTRUCTION_INFO));
         let gpr = info.register_2();
         let encoding = if gpr == Gpr::Rsp { vmcs02.read(GUEST_RSP) } else { regs.get(gpr) };
+        // Outside 64-bit mode the operand has 32 bits, and the high half may hold anything.
+        let is_64_bit = AccessRights(vmcs02.read(GUEST_CS_ACCESS_RIGHTS)).is_long()
+            && vmcs02.read(GUEST_IA32_EFER) & Efer::LMA.bits() != 0;
+        let encoding = if is_64_bit { encoding } else { encoding & 0xffff_ffff };
         let bitmap = if reason == ExitReason::VMREAD { VMREAD_BITMAP } else { VMWRITE_BITMAP };
         // Bits 63:15 of the register set: no bitmap has the field.
         if encoding >> 15 != 0 {

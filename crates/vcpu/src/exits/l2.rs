@@ -281,7 +281,7 @@ fn shadow_access<C: Cpu, W: World>(vcpu: &mut Vcpu, cpu: &mut C, world: &W, reas
         return l2_fault(vcpu, cpu, world, Fault::Gp(0));
     }
     let info = InstructionInfo(cpu.vmcs().read(VM_EXIT_INSTRUCTION_INFO));
-    let encoding = vmx_operand::register(vcpu, cpu, info.register_2());
+    let encoding = vmx_operand::register(&vcpu.regs, cpu.vmcs(), info.number_2());
     let ept12 = vcpu.nested.as_ref().and_then(|nested| nested.ept12().copied());
     let log = vcpu.nested.as_ref().and_then(|nested| nested.modification_log());
     let denied = Cell::new(None);

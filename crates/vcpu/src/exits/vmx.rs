@@ -7,9 +7,7 @@ use vmcs::fields::*;
 use vmcs::instruction_info::InstructionOperand;
 use vmcs::{Access, InstructionError, InstructionInfo, VmxInstruction};
 
-use super::vmx_operand::{
-    is_64_bit, load, numbered, put, put_into_register, register, store, take, take_from_register,
-};
+use super::vmx_operand::{is_64_bit, load, put, put_into_register, register, store, take};
 use crate::control_registers::CR0_OWNED;
 use crate::cpu::Cpu;
 use crate::exits::Next;
@@ -60,13 +58,13 @@ fn execute<C: Cpu, W: World>(
         VmxInstruction::Invept(operand) => {
             admitted(vcpu, cpl)?;
             let [eptp, _] = load(vcpu, cpu, world.memory(), operand.info, 16)?;
-            let kind = register(vcpu, cpu, operand.info.register_2());
+            let kind = register(&vcpu.regs, cpu.vmcs(), operand.info.number_2());
             admitted(vcpu, cpl)?.invept(cpu, kind, eptp)
         }
         VmxInstruction::Invvpid(operand) => {
             admitted(vcpu, cpl)?;
             let descriptor = load(vcpu, cpu, world.memory(), operand.info, 16)?;
-            let kind = register(vcpu, cpu, operand.info.register_2());
+            let kind = register(&vcpu.regs, cpu.vmcs(), operand.info.number_2());
             admitted(vcpu, cpl)?.invvpid(cpu, kind, descriptor)
         }
     };
@@ -158,7 +156,7 @@ pub(super) fn vmread<C: Cpu, W: World>(vcpu: &mut Vcpu, cpu: &mut C, world: &W) 
     let info = InstructionInfo(cpu.vmcs().read(VM_EXIT_INSTRUCTION_INFO));
     match &mut vcpu.nested {
         Some(nested) if nested.may_execute(cpl).is_ok() && nested.has_current() && info.is_register() => {
-            let encoding = numbered(&vcpu.regs, cpu.vmcs(), info.number_2());
+            let encoding = register(&vcpu.regs, cpu.vmcs(), info.number_2());
             match nested.vmread_at_hand(encoding) {
                 Some(value) => {
                     put_into_register(&mut vcpu.regs, cpu.vmcs(), info, value);
@@ -178,8 +176,8 @@ pub(super) fn vmwrite<C: Cpu, W: World>(vcpu: &mut Vcpu, cpu: &mut C, world: &W)
     let info = InstructionInfo(cpu.vmcs().read(VM_EXIT_INSTRUCTION_INFO));
     match &mut vcpu.nested {
         Some(nested) if nested.may_execute(cpl).is_ok() && nested.has_current() && info.is_register() => {
-            let encoding = numbered(&vcpu.regs, cpu.vmcs(), info.number_2());
-            let value = take_from_register(&vcpu.regs, cpu.vmcs(), info);
+            let encoding = register(&vcpu.regs, cpu.vmcs(), info.number_2());
+            let value = register(&vcpu.regs, cpu.vmcs(), info.number_1());
             let outcome = nested.vmwrite(cpu, encoding, value);
             finish(vcpu, cpu, outcome)
         }
@@ -214,7 +212,7 @@ fn field_access<C: Cpu, W: World>(
     if !admitted(vcpu, cpl)?.has_current() {
         return Ok(Outcome::FailInvalid);
     }
-    let encoding = numbered(&vcpu.regs, cpu.vmcs(), info.number_2());
+    let encoding = register(&vcpu.regs, cpu.vmcs(), info.number_2());
     if reads {
         match admitted(vcpu, cpl)?.vmread(cpu, encoding) {
             Ok(value) => put(vcpu, cpu, world.memory(), info, value).map(|()| Outcome::Succeed),

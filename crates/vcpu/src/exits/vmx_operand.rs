@@ -13,22 +13,16 @@ use crate::cpu::Cpu;
 use crate::registers::{VmcsRegisters, kernel};
 use crate::state::Vcpu;
 
-/// A general register of the guest that ran last.
+/// A general register of the guest that ran last, all 64 bits of it.
 #[inline(always)]
-pub(super) fn register(vcpu: &Vcpu, cpu: &mut impl Cpu, gpr: Gpr) -> u64 {
-    if gpr == Gpr::Rsp { cpu.vmcs().read(GUEST_RSP) } else { vcpu.regs.get(gpr) }
-}
-
-/// The same by number.
-#[inline(always)]
-pub(super) fn numbered(regs: &GuestRegs, vmcs: &impl Access, number: u32) -> u64 {
+fn numbered(regs: &GuestRegs, vmcs: &impl Access, number: u32) -> u64 {
     if number == Gpr::Rsp as u32 { vmcs.read(GUEST_RSP) } else { regs.get_numbered(number) }
 }
 
-/// The register operand of VMWRITE: 64 bits in 64-bit mode, 32 elsewhere.
+/// A register as the operand of a VMX instruction: 64 bits in 64-bit mode, 32 elsewhere, where the high half may hold anything.
 #[inline(always)]
-pub(super) fn take_from_register(regs: &GuestRegs, vmcs: &impl Access, info: InstructionInfo) -> u64 {
-    let value = numbered(regs, vmcs, info.number_1());
+pub(super) fn register(regs: &GuestRegs, vmcs: &impl Access, number: u32) -> u64 {
+    let value = numbered(regs, vmcs, number);
     if value >> 32 == 0 || is_64_bit(vmcs) { value } else { value & 0xffff_ffff }
 }
 
@@ -56,7 +50,7 @@ pub(super) fn take<C: Cpu>(
     if !info.is_register() {
         return take_from_memory(vcpu, cpu, memory, info);
     }
-    Ok(take_from_register(&vcpu.regs, cpu.vmcs(), info))
+    Ok(register(&vcpu.regs, cpu.vmcs(), info.number_1()))
 }
 
 #[inline(never)]

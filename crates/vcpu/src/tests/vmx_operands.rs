@@ -120,6 +120,15 @@ fn registers_and_fields() {
     exit(&mut bench, ExitReason::VMREAD, REGISTERS, 0, move |_, regs| regs.set(Gpr::Rax, 1 << 32 | field));
     bench.run_script();
     assert_eq!(bench.cpu.vmcs.read(GUEST_RFLAGS) & 0x8d5, 0x40, "VMfailValid");
+    // Outside 64-bit mode the operand has 32 bits, whatever the high half holds.
+    let mut bench = self::bench();
+    exit(&mut bench, ExitReason::VMREAD, REGISTERS, 0, move |vmcs, regs| {
+        // 32-bit code: L 0, D 1.
+        vmcs.write(GUEST_CS_ACCESS_RIGHTS, vmcs.read(GUEST_CS_ACCESS_RIGHTS) & !(1 << 13) | 1 << 14);
+        regs.set(Gpr::Rax, 1 << 32 | field);
+    });
+    bench.run_script();
+    assert_eq!(bench.cpu.vmcs.read(GUEST_RFLAGS) & 0x8d5, 0, "VMsucceed");
 }
 
 /// VMPTRST to 0x7000 by a 64-bit kernel; what comes after it.
