@@ -10,7 +10,6 @@ use vmcs::Access;
 use vmcs::controls::{PrimaryBased, SecondaryBased};
 use vmcs::fields::*;
 
-use crate::current::Vmcs02;
 use crate::seam::L1Memory;
 use crate::state::Nested;
 
@@ -25,7 +24,7 @@ impl Nested {
     /// vmcs02's bitmap: an access exits if L0 or L1 wants it. Everything exits where L0 lets nothing through, so few words
     /// depend on L1.
     #[inline]
-    pub(crate) fn merge_msr_bitmap(&mut self, vmcs02: &mut Vmcs02<'_, impl Access>, memory: &impl L1Memory) {
+    pub(crate) fn merge_msr_bitmap(&mut self, memory: &impl L1Memory) {
         // All ones are read where there is no memory.
         let bitmap = memory.words(GuestPhys(self.vmcs12.read(MSR_BITMAP)));
         let word = |index: usize| bitmap.map_or(u64::MAX, |words| words[index & 511].load(Ordering::Relaxed));
@@ -35,7 +34,6 @@ impl Nested {
             }
         }
         self.merge_x2apic(word);
-        vmcs02.write(MSR_BITMAP, self.pages.msr_bitmap.at.get());
     }
 
     /// Accesses that the processor virtualizes for vmcs12 never reach the machine's APIC, so L1 decides alone about them

@@ -165,7 +165,7 @@ impl Nested {
     ) -> Result<(), FailedEntry> {
         let list = GuestPhys(self.vmcs12.read(VM_ENTRY_MSR_LOAD_ADDR));
         let count = self.vmcs12.read(VM_ENTRY_MSR_LOAD_COUNT);
-        msr_lists::load_guest(cpu, memory, msrs, list, count).map_err(|position| {
+        msr_lists::load(cpu, memory, msrs, list, count).map_err(|position| {
             // vmcs02 has what was loaded before.
             self.is_merged = false;
             let (reason, qualification) = (ExitReason::ENTRY_FAILURE_MSR_LOADING, u64::from(position));
@@ -241,7 +241,7 @@ impl Nested {
         if PrimaryBased::from_bits_retain(self.vmcs12.read(CPU_BASED_VM_EXEC_CONTROL))
             .contains(PrimaryBased::USE_MSR_BITMAPS)
         {
-            self.merge_msr_bitmap(vmcs02, memory);
+            self.merge_msr_bitmap(memory);
         }
     }
 

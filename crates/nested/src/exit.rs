@@ -201,7 +201,7 @@ impl Nested {
         let count = self.vmcs12.read(VM_EXIT_MSR_STORE_COUNT);
         if count != 0 {
             let list = GuestPhys(self.vmcs12.read(VM_EXIT_MSR_STORE_ADDR));
-            if msr_lists::store_guest(cpu, memory, msrs, list, count).is_err() {
+            if msr_lists::store(cpu, memory, msrs, list, count).is_err() {
                 return Err(self.abort(memory, Abort::SavingGuestMsrs));
             }
         }
@@ -249,7 +249,7 @@ impl Nested {
         let count = self.vmcs12.read(VM_EXIT_MSR_LOAD_COUNT);
         if count != 0 {
             let list = GuestPhys(self.vmcs12.read(VM_EXIT_MSR_LOAD_ADDR));
-            if msr_lists::load_host(cpu, memory, msrs, list, count).is_err() {
+            if msr_lists::load(cpu, memory, msrs, list, count).is_err() {
                 return Err(self.abort(memory, Abort::LoadingHostMsrs));
             }
         }

@@ -89,6 +89,9 @@ impl Nested {
         if self.base.secondary.contains(SecondaryBased::ENABLE_VPID) {
             vmcs02.write(VIRTUAL_PROCESSOR_ID, self.base.vpid);
         }
+        if self.capabilities.primary.supports(PrimaryBased::USE_MSR_BITMAPS) {
+            vmcs02.write(MSR_BITMAP, self.pages.msr_bitmap.at.get());
+        }
         if self.capabilities.secondary.supports(SecondaryBased::ENABLE_VM_FUNCTIONS) {
             // Each VMFUNC exits: L0 switches the EPT.
             vmcs02.write(VM_FUNCTION_CONTROL, 0);

@@ -13,75 +13,56 @@ const ENTRY: u64 = 16;
 /// are used "unpredictable behavior (including a machine check) may result during the VMX transition".
 const MOST: u32 = 4096;
 
-/// Loads the list of an entry, vmcs02 being current.
+/// Loads the list of an entry, vmcs02 being current, or of an exit, vmcs01 being current.
 ///
 /// # Errors
-/// The position, from 1, of the entry that cannot be loaded.
-pub(crate) fn load_guest<P>(
+/// The position, from 1, of the entry that cannot be loaded: for an exit a VMX abort.
+pub(crate) fn load<P>(
     cpu: &mut P,
     memory: &impl L1Memory,
     msrs: &mut impl Msrs<P>,
     list: GuestPhys,
     count: u32,
 ) -> Result<(), u32> {
-    load(cpu, memory, msrs, list, count)
-}
-
-/// Loads the list of an exit, vmcs01 being current.
-///
-/// # Errors
-/// The position of the entry that cannot be loaded: a VMX abort.
-pub(crate) fn load_host<P>(
-    cpu: &mut P,
-    memory: &impl L1Memory,
-    msrs: &mut impl Msrs<P>,
-    list: GuestPhys,
-    count: u32,
-) -> Result<(), u32> {
-    load(cpu, memory, msrs, list, count)
-}
-
-fn load<P>(
-    cpu: &mut P,
-    memory: &impl L1Memory,
-    msrs: &mut impl Msrs<P>,
-    list: GuestPhys,
-    count: u32,
-) -> Result<(), u32> {
-    for position in 0..count {
-        let failed = position + 1;
-        let at = list.add(ENTRY * u64::from(position));
-        let (msr, reserved) = number(memory, at).filter(|_| position < MOST).ok_or(failed)?;
-        let value = memory.read_u64(at.add(8)).map_err(|_| failed)?;
-        // FS and GS bases are in the guest-state area; x2APIC's registers are not to be loaded while the page is in use.
-        let is_forbidden = matches!(msr, Msr::FS_BASE | Msr::GS_BASE) || msr.0 >> 8 == 8;
-        if is_forbidden || reserved != 0 || msrs.store(cpu, msr, value).is_err() {
-            return Err(failed);
+    for_each(memory, list, count, |at, msr| {
+        // FS and GS bases are in the guest-state area.
+        if matches!(msr, Msr::FS_BASE | Msr::GS_BASE) {
+            return None;
         }
-    }
-    Ok(())
+        msrs.store(cpu, msr, memory.read_u64(at.add(8)).ok()?).ok()
+    })
 }
 
 /// Stores the list of an exit, vmcs02 being current.
 ///
 /// # Errors
 /// The position of the entry that cannot be stored: a VMX abort.
-pub(crate) fn store_guest<P>(
+pub(crate) fn store<P>(
     cpu: &mut P,
     memory: &impl L1Memory,
     msrs: &mut impl Msrs<P>,
     list: GuestPhys,
     count: u32,
 ) -> Result<(), u32> {
+    for_each(memory, list, count, |at, msr| {
+        let value = msrs.load(cpu, msr).ok()?;
+        memory.write(at.add(8), &value.to_le_bytes()).ok()
+    })
+}
+
+/// Acts on each entry of a list, given where it is and its MSR, as long as that succeeds.
+fn for_each(
+    memory: &impl L1Memory,
+    list: GuestPhys,
+    count: u32,
+    mut act: impl FnMut(GuestPhys, Msr) -> Option<()>,
+) -> Result<(), u32> {
     for position in 0..count {
-        let failed = position + 1;
         let at = list.add(ENTRY * u64::from(position));
-        let (msr, reserved) = number(memory, at).filter(|_| position < MOST).ok_or(failed)?;
-        if msr.0 >> 8 == 8 || reserved != 0 {
-            return Err(failed);
-        }
-        let value = msrs.load(cpu, msr).map_err(|_| failed)?;
-        memory.write(at.add(8), &value.to_le_bytes()).map_err(|_| failed)?;
+        let entry = number(memory, at).filter(|_| position < MOST);
+        // x2APIC's registers are not to be touched while the page may be in use.
+        let sound = entry.filter(|&(msr, reserved)| msr.0 >> 8 != 8 && reserved == 0);
+        sound.and_then(|(msr, _)| act(at, msr)).ok_or(position + 1)?;
     }
     Ok(())
 }

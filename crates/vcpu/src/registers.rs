@@ -7,6 +7,8 @@ use emulate::{CodeSize, Kernel, Paging, Registers};
 use vmcs::Access;
 use vmcs::fields::*;
 
+use crate::cpuid::CpuidTable;
+
 /// The registers of the vCPU whose VMCS is current.
 pub(crate) struct VmcsRegisters<'a, V> {
     pub(crate) vmcs: &'a mut V,
@@ -14,8 +16,17 @@ pub(crate) struct VmcsRegisters<'a, V> {
     /// RIP, as the instruction leaves it. It reaches the VMCS by [`crate::skip::finish_at`], with what the end of an
     /// instruction means.
     pub(crate) rip: u64,
-    pub(crate) physical_width: u8,
-    pub(crate) gigabyte_pages: bool,
+    physical_width: u8,
+    gigabyte_pages: bool,
+}
+
+impl<'a, V: Access> VmcsRegisters<'a, V> {
+    /// The registers of `regs` and `vmcs`, on a processor with this CPUID; RIP is `rip`.
+    #[inline(always)]
+    pub(crate) fn new(vmcs: &'a mut V, regs: &'a mut GuestRegs, cpuid: &CpuidTable, rip: u64) -> Self {
+        let (physical_width, gigabyte_pages) = (cpuid.physical_address_bits(), cpuid.has_gigabyte_pages());
+        Self { vmcs, regs, rip, physical_width, gigabyte_pages }
+    }
 }
 
 impl<V: Access> Registers for VmcsRegisters<'_, V> {

@@ -205,13 +205,7 @@ fn device<C: Cpu, W: World>(vcpu: &mut Vcpu, cpu: &mut C, world: &W, violation: 
     let from = cpu.vmcs().read(GUEST_RIP);
     let devices = Devices { apic: &mut vcpu.apic, world, now, guest_now: now.wrapping_add(vcpu.tsc_offset) };
     let mut device = L2Devices { devices, memory: world.memory(), ept12: &ept12, log: log.as_ref(), denied: &denied };
-    let mut registers = VmcsRegisters {
-        vmcs: cpu.vmcs(),
-        regs: &mut vcpu.regs,
-        rip: from,
-        physical_width: vcpu.cpuid.physical_address_bits(),
-        gigabyte_pages: vcpu.cpuid.has_gigabyte_pages(),
-    };
+    let mut registers = VmcsRegisters::new(cpu.vmcs(), &mut vcpu.regs, &vcpu.cpuid, from);
     let outcome = emulate::access(&mut registers, &memory, &mut device, violation.guest_physical);
     let to = registers.rip;
     let denied = denied.take();

@@ -66,13 +66,7 @@ fn handler<C: Cpu>(vcpu: &mut Vcpu, cpu: &mut C, memory: &dyn GuestMemory) -> Op
     let is_kernel = AccessRights(vmcs.read(GUEST_CS_ACCESS_RIGHTS)).is_long()
         && AccessRights(vmcs.read(GUEST_SS_ACCESS_RIGHTS)).dpl() == 0;
     let gate = vmcs.read(GUEST_IDTR_BASE).wrapping_add(PAGE_FAULT * GATE_BYTES);
-    let registers = VmcsRegisters {
-        vmcs,
-        regs: &mut vcpu.regs,
-        rip,
-        physical_width: vcpu.cpuid.physical_address_bits(),
-        gigabyte_pages: vcpu.cpuid.has_gigabyte_pages(),
-    };
+    let registers = VmcsRegisters::new(vmcs, &mut vcpu.regs, &vcpu.cpuid, rip);
     let paging = registers.paging();
     let kind = AccessKind { implicit: true, ..AccessKind::READ };
     let word = |address: u64| {

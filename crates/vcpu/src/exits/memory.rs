@@ -36,13 +36,7 @@ pub(super) fn emulate<C: Cpu, W: World>(vcpu: &mut Vcpu, cpu: &mut C, world: &W,
     let now = cpu.tsc();
     let from = cpu.vmcs().read(GUEST_RIP);
     let mut device = Devices { apic: &mut vcpu.apic, world, now, guest_now: now.wrapping_add(vcpu.tsc_offset) };
-    let mut registers = VmcsRegisters {
-        vmcs: cpu.vmcs(),
-        regs: &mut vcpu.regs,
-        rip: from,
-        physical_width: vcpu.cpuid.physical_address_bits(),
-        gigabyte_pages: vcpu.cpuid.has_gigabyte_pages(),
-    };
+    let mut registers = VmcsRegisters::new(cpu.vmcs(), &mut vcpu.regs, &vcpu.cpuid, from);
     let outcome = emulate::access(&mut registers, world.memory(), &mut device, at);
     let to = registers.rip;
     match outcome {

@@ -52,13 +52,7 @@ fn string<C: Cpu, W: World>(vcpu: &mut Vcpu, cpu: &mut C, world: &W, access: IoA
         // An instruction has at most 15 bytes.
         length: (length & 0xf) as u8,
     };
-    let mut registers = VmcsRegisters {
-        vmcs: cpu.vmcs(),
-        regs: &mut vcpu.regs,
-        rip: from,
-        physical_width: vcpu.cpuid.physical_address_bits(),
-        gigabyte_pages: vcpu.cpuid.has_gigabyte_pages(),
-    };
+    let mut registers = VmcsRegisters::new(cpu.vmcs(), &mut vcpu.regs, &vcpu.cpuid, from);
     let outcome = emulate::string_io(&mut registers, world.memory(), &mut WorldPorts { world, now }, &io);
     let to = registers.rip;
     match outcome {

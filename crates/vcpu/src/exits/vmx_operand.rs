@@ -163,13 +163,7 @@ fn word<C: Cpu>(
 
 fn registers<'a, C: Cpu>(vcpu: &'a mut Vcpu, cpu: &'a mut C) -> VmcsRegisters<'a, C::Vmcs> {
     let rip = cpu.vmcs().read(GUEST_RIP);
-    VmcsRegisters {
-        vmcs: cpu.vmcs(),
-        regs: &mut vcpu.regs,
-        rip,
-        physical_width: vcpu.cpuid.physical_address_bits(),
-        gigabyte_pages: vcpu.cpuid.has_gigabyte_pages(),
-    }
+    VmcsRegisters::new(cpu.vmcs(), &mut vcpu.regs, &vcpu.cpuid, rip)
 }
 
 /// The effective address of the memory operand, as wide as the instruction's addresses are.
