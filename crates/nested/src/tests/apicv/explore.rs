@@ -5,8 +5,9 @@ use std::collections::{HashSet, VecDeque};
 use proptest::prelude::*;
 use vlapic::Hardware;
 
+use super::event::{EVENTS, Event};
 use super::oracle::Mode8;
-use super::system::{Bench, EVENTS, Event, VCPUS};
+use super::system::{Bench, VCPUS};
 
 pub(super) const ALL: Hardware =
     Hardware { tpr_shadow: true, accesses: true, delivery: true, posting: true, x2apic: true };

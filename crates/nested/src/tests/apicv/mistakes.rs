@@ -5,8 +5,9 @@
 
 use vlapic::Assist;
 
+use super::event::{EVENTS, Event};
 use super::explore::ALL;
-use super::system::{Bench, EVENTS, Event, System, VCPUS};
+use super::system::{Bench, System, VCPUS};
 use crate::deferred_apicv::Update;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

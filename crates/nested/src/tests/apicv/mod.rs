@@ -14,6 +14,7 @@
 //!
 //! [`mistakes`] seeds what went wrong elsewhere back in, one at a time: each is found.
 
+mod event;
 mod explore;
 mod invariants;
 mod machine;

@@ -3,7 +3,7 @@
 //! QEMU without KVM has no VT-x, so there the way ends at the refusal that says so: the image, its command line and the
 //! machine's tables have arrived by then. In Bochs the guest runs.
 
-use super::{Case, Expect, Kernel};
+use super::{Case, Expect, Kernel, Made};
 use crate::board::{self, Boot, Firmware};
 use crate::guest_linux::INIT_EXERCISE;
 use crate::places;
@@ -72,6 +72,11 @@ fn refusals() -> Result<Vec<Case>> {
         }
         cases.push(case);
     }
+    // A guest that TFTP brought in part.
+    let cut = Kernel::Made(Made::TruncatedGuest("hello", 9000));
+    let mut guest = Case::new("refusal-truncated-guest-pxe", board::DEFAULT, cut, PATIENCE)?.refused("truncated");
+    guest.spec.board.boot = Boot::GrubPxe;
+    cases.push(guest);
     // A Core Duo, which has VMX and no 64-bit mode.
     let mut short =
         Case::new("refusal-no-64-bit-mode", board::DEFAULT, Kernel::Demo, PATIENCE)?.refused("no 64-bit mode");
