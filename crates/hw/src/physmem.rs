@@ -80,8 +80,8 @@ impl Shared {
     /// The `length` bytes from `base` on.
     ///
     /// # Safety
-    /// It is RAM that the direct map shows for as long as the machine runs, and no reference to any of it exists or will: L0 reaches it through values of
-    /// this type only. `base` and `length` are multiples of 8.
+    /// It is RAM that the direct map shows for as long as the machine runs, and no reference to any of it exists or will: L0
+    /// reaches it through values of this type only. `base` and `length` are multiples of 8.
     #[must_use]
     pub const unsafe fn new(base: HostPhys, length: u64) -> Self {
         Self { base, length }
@@ -194,7 +194,8 @@ impl Shared {
     }
 }
 
-/// Copies bytes that others may change meanwhile. In assembly because the compiler may assume of its own copies that nobody does.
+/// Copies bytes that others may change meanwhile. In assembly because the compiler may assume of its own copies that nobody
+/// does.
 ///
 /// # Safety
 /// Both ends are valid for `length` bytes; what is written to is not referenced.

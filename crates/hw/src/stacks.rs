@@ -1,7 +1,7 @@
 //! Stacks of each processor, a guard page under each: an overflow is a fault, not a corruption of something else.
 //!
 //! ```text
-//! slot of a processor, 128 KiB:   guard | main 32 KiB | guard | NMI 4 KiB | guard | double fault 8 KiB | guard | machine check 8 KiB
+//! slot of a processor, 128 KiB:   guard | main 48 KiB | guard | NMI 4 KiB | guard | double fault 8 KiB | guard | machine check 8 KiB
 //! ```
 
 use arch::PAGE_SIZE;

@@ -77,7 +77,8 @@ impl Nested {
         vmcs01.write(GUEST_PENDING_DBG_EXCEPTIONS, 0);
     }
 
-    /// CR0 keeps CD and NW (SDM 3C 28.5.1 "Loading Host Control Registers, Debug Registers, MSRs"); the bits that L0 owns go into the read shadows.
+    /// CR0 keeps CD and NW (SDM 3C 28.5.1 "Loading Host Control Registers, Debug Registers, MSRs"); the bits that L0 owns
+    /// go into the read shadows.
     fn load_control_registers(&mut self, vmcs01: &mut Vmcs01<'_, impl Access>, carried: Option<&Carried>) {
         let base = &self.base;
         // Where L1 owns these bits, L2 has not changed them.
@@ -131,7 +132,8 @@ impl Nested {
     }
 
     /// A 32-bit host with PAE paging has its page-directory-pointer-table entries loaded, as MOV to CR3 does; vmcs01 has EPT,
-    /// with which the processor takes them from the VMCS (SDM 3C 28.5.4 "Checking and Loading Host Page-Directory-Pointer-Table Entries").
+    /// with which the processor takes them from the VMCS (SDM 3C 28.5.4 "Checking and Loading Host
+    /// Page-Directory-Pointer-Table Entries").
     pub(crate) fn load_host_pdptes(
         &self,
         vmcs01: &mut Vmcs01<'_, impl Access>,

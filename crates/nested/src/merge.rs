@@ -49,7 +49,8 @@ impl Nested {
             Merge::Topic(topic) => topics.insert(topic),
         });
         if (kept.cr0 ^ self.at_exit.cr0_kept) & CR0_KEPT != 0 {
-            // L1 changed CD or NW of its own CR0, which L2 starts with (SDM 3C 27.3.2.1 "Loading Guest Control Registers, Debug Registers, and MSRs").
+            // L1 changed CD or NW of its own CR0, which L2 starts with (SDM 3C 27.3.2.1 "Loading Guest Control Registers,
+            // Debug Registers, and MSRs").
             self.at_exit.cr0_kept = kept.cr0 & CR0_KEPT;
             self.read_from(vmcs02);
             topics.insert(Topic::ControlRegisters);
