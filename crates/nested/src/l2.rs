@@ -1,6 +1,6 @@
 //! What L0 asks about L2 while L2 is the guest.
 
-use arch::Fault;
+use arch::{Fault, GuestMemory, GuestPhys};
 use vmcs::controls::{ExitControls, PinBased, PrimaryBased, SecondaryBased};
 use vmcs::fields::*;
 use vmcs::{Access, EventInfo, ExitReason};
@@ -8,7 +8,7 @@ use vmcs::{Access, EventInfo, ExitReason};
 use crate::current::Vmcs02;
 use crate::deferred_apicv::Update;
 use crate::ept12::interrupted_event;
-use crate::exit::Synthesized;
+use crate::exit::{Synthesized, Vectoring};
 use crate::seam::Processor;
 use crate::state::Nested;
 
@@ -95,6 +95,33 @@ impl Nested {
             vectoring: interrupted_event(vmcs02),
             ..Synthesized::default()
         })
+    }
+
+    /// The exit that L1 gets because the processor has refused vmcs02, which the checks had found sound: for the one answer that
+    /// they find in L1's memory and the processor looks for again. Another processor has lowered VTPR below the threshold; a
+    /// write by L2 would have brought this exit (SDM 3C 30.1.2 "TPR Virtualization").
+    pub fn exit_for_refusal<P: Processor>(&self, cpu: &mut P, memory: &impl GuestMemory) -> Option<Synthesized> {
+        const VTPR: u64 = 0x80;
+        let primary = PrimaryBased::from_bits_retain(self.vmcs12.read(CPU_BASED_VM_EXEC_CONTROL));
+        if !primary.contains(PrimaryBased::USE_TPR_SHADOW)
+            || self.secondary12().contains(SecondaryBased::VIRTUAL_INTERRUPT_DELIVERY)
+        {
+            return None;
+        }
+        let vtpr = memory.read_u32(GuestPhys(self.vmcs12.read(VIRTUAL_APIC_PAGE_ADDR) + VTPR)).ok()?;
+        if vtpr >> 4 & 0xf >= self.vmcs12.read(TPR_THRESHOLD) & 0xf {
+            return None;
+        }
+        // The event that this entry would have injected is still on its way.
+        let mut vmcs02 = Vmcs02::assume(cpu.vmcs());
+        let info = EventInfo(vmcs02.read(VM_ENTRY_INTERRUPTION_INFO));
+        let vectoring = info.is_valid().then(|| Vectoring {
+            info,
+            error_code: vmcs02.read(VM_ENTRY_EXCEPTION_ERROR_CODE),
+            instruction_length: vmcs02.read(VM_ENTRY_INSTRUCTION_LEN),
+        });
+        vmcs02.write(VM_ENTRY_INTERRUPTION_INFO, EventInfo::NONE.0);
+        Some(Synthesized { reason: ExitReason::TPR_BELOW_THRESHOLD.0, vectoring, ..Synthesized::default() })
     }
 
     fn pin12(&self) -> PinBased {

@@ -5,7 +5,7 @@ use vmcs::Access;
 use vmcs::fields::*;
 
 use crate::blocking::interrupts_on;
-use crate::cpu::{Cpu, EntryRefused};
+use crate::cpu::Cpu;
 use crate::exits::{self, Next};
 use crate::state::{Activity, Vcpu};
 use crate::stop::Stop;
@@ -46,15 +46,16 @@ impl Vcpu {
             }
             let next = if self.in_l2 {
                 self.arm_timer_for_l2(cpu, world);
-                if let Err(refused) = cpu.enter(&mut self.regs, self.launched02) {
-                    return Left::Stop(entry_refused(refused));
+                if cpu.enter(&mut self.regs, self.launched02).is_err() {
+                    exits::l2::refused(self, cpu, world)
+                } else {
+                    self.launched02 = true;
+                    exits::handle_l2(self, cpu, world)
                 }
-                self.launched02 = true;
-                exits::handle_l2(self, cpu, world)
             } else {
                 self.arm_timer(cpu, world);
-                if let Err(refused) = cpu.enter(&mut self.regs, self.launched) {
-                    return Left::Stop(entry_refused(refused));
+                if cpu.enter(&mut self.regs, self.launched).is_err() {
+                    return Left::Stop(Stop::EntryFailed);
                 }
                 self.launched = true;
                 exits::handle(self, cpu, world)
@@ -199,9 +200,4 @@ impl Vcpu {
         let ticks = ticks.min(u64::from(TIMER_NEVER)) as u32;
         cpu.vmcs().write(VMX_PREEMPTION_TIMER_VALUE, ticks);
     }
-}
-
-#[cold]
-fn entry_refused(_: EntryRefused) -> Stop {
-    Stop::EntryFailed
 }

@@ -46,6 +46,16 @@ pub(super) fn handle<C: Cpu, W: World>(vcpu: &mut Vcpu, cpu: &mut C, world: &W, 
     }
 }
 
+/// The processor has refused to enter L2, for a reason that is L1's or by a bug of L0's.
+#[cold]
+#[inline(never)]
+pub(crate) fn refused<C: Cpu, W: World>(vcpu: &mut Vcpu, cpu: &mut C, world: &W) -> Next {
+    match vcpu.nested.as_ref().and_then(|nested| nested.exit_for_refusal(cpu, world.memory())) {
+        Some(exit) => synthesize(vcpu, cpu, world, exit),
+        None => vcpu.stops(Stop::EntryFailed),
+    }
+}
+
 /// What the machine does without an exit, and L0 after one that began at `start`: L2 must not lose the time.
 #[inline(never)]
 fn unseen<C: Cpu, W: World>(

@@ -5,7 +5,7 @@ mod control_register;
 mod cpuid;
 mod exception;
 mod instruction;
-mod l2;
+pub(crate) mod l2;
 mod lost_rip;
 mod memory;
 mod msr;

@@ -46,6 +46,8 @@ pub(super) struct FakeCpu {
     launched: [bool; 3],
     ept02: ept::Shadows<TableFrames>,
     pub(super) script: VecDeque<Step>,
+    /// The entry into L2 with this number, from 0, is refused, after what another processor does.
+    pub(super) refusal: Option<(usize, Box<dyn FnOnce()>)>,
     pub(super) entries: Vec<Entry>,
     pub(super) tsc: u64,
     pub(super) cr2: u64,
@@ -107,6 +109,14 @@ impl nested::Processor for FakeCpu {
 
 impl Cpu for FakeCpu {
     fn enter(&mut self, regs: &mut GuestRegs, launched: bool) -> Result<(), EntryRefused> {
+        let entered02 = self.entries.iter().filter(|entry| entry.which == Which::Vmcs02).count();
+        if let Some((_, act)) =
+            self.refusal.take_if(|(number, _)| self.current == Which::Vmcs02 && *number == entered02)
+        {
+            act();
+            self.vmcs.forget_reads();
+            return Err(EntryRefused::Error);
+        }
         let was_launched = core::mem::replace(&mut self.launched[self.current as usize], true);
         assert_eq!(launched, was_launched, "VMLAUNCH first, VMRESUME after");
         self.assert_can_enter();
@@ -317,6 +327,7 @@ impl Bench {
             launched: [false; 3],
             ept02: ept::Shadows::new(TableFrames::default()).expect("enough frames"),
             script: VecDeque::new(),
+            refusal: None,
             entries: Vec::new(),
             tsc: 1000,
             cr2: 0,
