@@ -7,7 +7,6 @@ use vmcs::{Access, EventInfo, ExitReason};
 
 use crate::current::Vmcs02;
 use crate::deferred_apicv::Update;
-use crate::ept12::interrupted_event;
 use crate::exit::{Synthesized, Vectoring};
 use crate::seam::Processor;
 use crate::state::Nested;
@@ -92,7 +91,7 @@ impl Nested {
             qualification,
             interruption: EventInfo::hardware_exception(arch::Vector(vector), error.is_some()),
             error_code: error.unwrap_or(0),
-            vectoring: interrupted_event(vmcs02),
+            vectoring: self.interrupted_event(vmcs02),
             ..Synthesized::default()
         })
     }

@@ -8,12 +8,14 @@
 use core::sync::atomic::{AtomicU64, Ordering};
 
 use arch::GuestPhys;
+use arch::control::Rflags;
 use vlapic::VectorSet;
-use vmcs::Access;
 use vmcs::controls::{PinBased, PrimaryBased, SecondaryBased};
 use vmcs::fields::*;
+use vmcs::{Access, EventInfo};
 
 use crate::current::Vmcs02;
+use crate::exit::Vectoring;
 use crate::seam::{L1Memory, Processor};
 use crate::state::Nested;
 
@@ -64,6 +66,31 @@ impl Nested {
         let [rvi, svi] = vmcs02.read(GUEST_INTERRUPT_STATUS).to_le_bytes();
         let vtpr = self.virtual_apic_page(memory).map_or(u64::MAX, |page| page[VTPR].load(Ordering::Relaxed));
         u64::from(rvi >> 4) > (vtpr >> 4 & 0xf).max(u64::from(svi >> 4))
+    }
+
+    /// IDT-vectoring information of the exit that vmcs02 describes.
+    pub fn vectoring(&self, vmcs02: &impl Access) -> EventInfo {
+        let info = EventInfo(vmcs02.read(IDT_VECTORING_INFO));
+        if self.base.repairs_vectoring && info.is_valid() {
+            // An error of the emulator: of a virtual interrupt it tells what it told of the event before. Handlers end an
+            // interrupt before they let others in, so one in service with interrupts on has just been on its way.
+            let [_, svi] = vmcs02.read(GUEST_INTERRUPT_STATUS).to_le_bytes();
+            let delivers = self.secondary12().contains(SecondaryBased::VIRTUAL_INTERRUPT_DELIVERY);
+            if delivers && svi != 0 && vmcs02.read(GUEST_RFLAGS) & Rflags::IF.bits() != 0 {
+                return EventInfo::external(svi);
+            }
+        }
+        info
+    }
+
+    /// The event whose delivery the processor's exit cut short.
+    pub(crate) fn interrupted_event(&self, vmcs02: &impl Access) -> Option<Vectoring> {
+        let info = self.vectoring(vmcs02);
+        info.is_valid().then(|| Vectoring {
+            info,
+            error_code: if info.has_error_code() { vmcs02.read(IDT_VECTORING_ERROR_CODE) } else { 0 },
+            instruction_length: vmcs02.read(VM_EXIT_INSTRUCTION_LEN),
+        })
     }
 
     fn virtual_apic_page<'a>(&self, memory: &'a impl L1Memory) -> Option<&'a [AtomicU64; 512]> {

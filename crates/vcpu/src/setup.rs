@@ -199,6 +199,7 @@ impl Vcpu {
             cr4_offered: self.cr4_offered,
             physical_address_bits: self.cpuid.physical_address_bits(),
             shadowing,
+            repairs_vectoring: self.repairs_lost_rip,
         }
     }
 

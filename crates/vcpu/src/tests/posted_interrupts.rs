@@ -166,3 +166,20 @@ fn no_memory_for_descriptor_or_page() {
         }
     }
 }
+
+/// An exit of L0's own cuts the delivery of a virtual interrupt short, and Bochs tells of the #UD that came before: L0 delivers
+/// the interrupt, which is in service. With interrupts off, or nothing in service, what is told is true.
+#[test]
+fn virtual_interrupt_cut_short_is_injected() {
+    let ud = EventInfo::hardware_exception(arch::Vector(6), false);
+    for (flags, svi, again) in [(0x202, 0x61, EventInfo::external(0x61)), (2, 0x61, ud), (0x202, 0, ud)] {
+        let mut bench = about_to_launch(0x60, |_| {});
+        bench.cpu.exit(ExitReason::EXTERNAL_INTERRUPT, move |vmcs, _| {
+            vmcs.write(VM_EXIT_INTERRUPTION_INFO, EventInfo::external(0xf0).0);
+            vmcs.write(IDT_VECTORING_INFO, ud.0);
+            vmcs.write(GUEST_RFLAGS, flags);
+            vmcs.write(GUEST_INTERRUPT_STATUS, svi << 8);
+        });
+        assert_eq!(bench.run_script()[2].event, again);
+    }
+}

@@ -6,7 +6,7 @@ use crate::places;
 use anyhow::Result;
 
 /// Each with its number of processors. One topic each, beside its log: crates/guests/src/bin.
-const GUESTS: [(&str, u32); 16] = [
+const GUESTS: [(&str, u32); 17] = [
     ("vmx_instructions", 1),
     ("vmx_fields", 1),
     ("vmx_operands", 1),
@@ -21,6 +21,7 @@ const GUESTS: [(&str, u32); 16] = [
     ("l2_timer", 1),
     ("l2_modes", 1),
     ("l2_shadowing", 1),
+    ("l2_apic", 1),
     ("l2_apicv", 1),
     ("l2_smp", 2),
 ];
