@@ -71,12 +71,12 @@ impl Nested {
     /// IDT-vectoring information of the exit that vmcs02 describes.
     pub fn vectoring(&self, vmcs02: &impl Access) -> EventInfo {
         let info = EventInfo(vmcs02.read(IDT_VECTORING_INFO));
-        if self.base.repairs_vectoring && info.is_valid() {
+        let delivers = || self.secondary12().contains(SecondaryBased::VIRTUAL_INTERRUPT_DELIVERY);
+        if self.base.repairs_vectoring && info.is_valid() && delivers() {
             // An error of the emulator: of a virtual interrupt it tells what it told of the event before. Handlers end an
             // interrupt before they let others in, so one in service with interrupts on has just been on its way.
             let [_, svi] = vmcs02.read(GUEST_INTERRUPT_STATUS).to_le_bytes();
-            let delivers = self.secondary12().contains(SecondaryBased::VIRTUAL_INTERRUPT_DELIVERY);
-            if delivers && svi != 0 && vmcs02.read(GUEST_RFLAGS) & Rflags::IF.bits() != 0 {
+            if svi != 0 && vmcs02.read(GUEST_RFLAGS) & Rflags::IF.bits() != 0 {
                 return EventInfo::external(svi);
             }
         }
