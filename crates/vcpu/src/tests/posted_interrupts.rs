@@ -92,6 +92,17 @@ fn the_highest_request_counts() {
     assert_eq!(status_of_l2(&mut bench), 0x4170);
 }
 
+/// A notification of nothing requests nothing; Bochs then requests vector 255.
+#[test]
+fn a_notification_of_nothing_requests_nothing() {
+    let mut bench = about_to_launch(0x60, |vmcs12| vmcs12.write(GUEST_INTERRUPT_STATUS, 0x4130));
+    bench.world.memory.set(DESCRIPTOR + 8, 0);
+    bench.world.mailbox.post(NOTIFICATION, false);
+    time_is_over(&mut bench);
+    bench.run_script();
+    assert_eq!(status_of_l2(&mut bench), 0x4130);
+}
+
 /// Another vector is an exit, though interrupts are posted; and so is the notification's while nothing is processed: L1 asks
 /// for neither.
 #[test]

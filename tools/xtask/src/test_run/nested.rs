@@ -6,7 +6,7 @@ use crate::places;
 use anyhow::Result;
 
 /// Each with its number of processors. One topic each, beside its log: crates/guests/src/bin.
-const GUESTS: [(&str, u32); 17] = [
+const GUESTS: [(&str, u32); 18] = [
     ("vmx_instructions", 1),
     ("vmx_fields", 1),
     ("vmx_operands", 1),
@@ -23,6 +23,7 @@ const GUESTS: [(&str, u32); 17] = [
     ("l2_shadowing", 1),
     ("l2_apic", 1),
     ("l2_apicv", 1),
+    ("l2_posted", 2),
     ("l2_smp", 2),
 ];
 

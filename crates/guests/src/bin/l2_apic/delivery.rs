@@ -1,6 +1,5 @@
 //! When L2 takes a virtual interrupt. SDM 3C 30.2 "Evaluation and Delivery of Virtual Interrupts".
 
-use core::fmt;
 use core::sync::atomic::{AtomicU64, Ordering};
 
 use arch::apic::Register;
@@ -34,39 +33,7 @@ pub(crate) fn guest() -> Option<Guest> {
     })
 }
 
-/// Vectors that are requested or in service, and what the processor made of them.
-pub(crate) struct State<'a>(pub(crate) &'a Guest);
-
-impl fmt::Display for State<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let [rvi, svi] = Current.read(GUEST_INTERRUPT_STATUS).to_le_bytes();
-        write!(f, "RVI {rvi:x}, SVI {svi:x}, VPPR {:x}", self.0.read(Register::PPR))?;
-        for (what, register) in [("requested", Register::IRR), ("in service", Register::ISR)] {
-            write!(f, ", {what}")?;
-            for vector in (0..=255).filter(|&vector| self.0.has(register, vector)) {
-                write!(f, " {vector:x}")?;
-            }
-        }
-        Ok(())
-    }
-}
-
 impl Guest {
-    fn has(&self, register: Register, vector: u8) -> bool {
-        self.read(Register(register.0 + u16::from(vector / 32) * 16)) & 1 << (vector % 32) != 0
-    }
-
-    /// One vector requested, one in service; 0 for none.
-    pub(crate) fn set(&self, requested: u8, in_service: u8) {
-        self.clear();
-        for (register, vector) in [(Register::IRR, requested), (Register::ISR, in_service)] {
-            if vector != 0 {
-                self.write(Register(register.0 + u16::from(vector / 32) * 16), 1 << (vector % 32));
-            }
-        }
-        Current.write(GUEST_INTERRUPT_STATUS, u16::from_le_bytes([requested, in_service]));
-    }
-
     /// Lets L2 run `code` with these flags and this blocking.
     fn run_with(&mut self, what: &str, flags: u64, blocking: u32, code: fn()) {
         let mut current = Current;
@@ -75,7 +42,7 @@ impl Guest {
         current.write(GUEST_RFLAGS, flags);
         current.write(GUEST_INTERRUPTIBILITY_INFO, blocking);
         println!(" {what}: {}", self.l2.run());
-        println!("  {}", State(self));
+        println!("  {}", self.apic);
     }
 }
 
@@ -102,40 +69,40 @@ pub(crate) fn all() {
         ("blocked by STI", ON, BY_STI),
         ("blocked by MOV SS", ON, BY_MOV_SS),
     ] {
-        guest.set(0x61, 0);
+        guest.apic.set(0x61, 0);
         guest.run_with(what, flags, blocking, || {});
     }
-    guest.set(0x61, 0);
+    guest.apic.set(0x61, 0);
     guest.run_with("let in by STI", OFF, 0, cpu::take_interrupts);
     for (vtpr, code) in
         [(0x5f, (|| {}) as fn()), (0x60, || {}), (0x6f, || cpu::write_cr8(5)), (0x6f, || cpu::write_cr8(6))]
     {
-        guest.set(0x61, 0);
-        guest.write(Register::TPR, vtpr);
+        guest.apic.set(0x61, 0);
+        guest.apic.write(Register::TPR, vtpr);
         println!(" task priority {vtpr:x}");
         guest.run_with("interrupts on", ON, 0, code);
     }
     for (requested, in_service, code) in
         [(0x65, 0x62, (|| {}) as fn()), (0x65, 0x50, || {}), (0x65, 0x62, end), (0x50, 0x62, end)]
     {
-        guest.set(requested, in_service);
+        guest.apic.set(requested, in_service);
         println!(" {requested:x} requested, {in_service:x} in service");
         guest.run_with("interrupts on", ON, 0, code);
     }
     // In service are more than SVI says, and requested are more than RVI says: the processor believes the two.
-    guest.set(0x61, 0);
+    guest.apic.set(0x61, 0);
     current.write(GUEST_INTERRUPT_STATUS, 0);
     guest.run_with("requested, but RVI is 0", ON, 0, || {});
-    guest.set(0, 0);
+    guest.apic.set(0, 0);
     current.write(GUEST_INTERRUPT_STATUS, 0x61);
     guest.run_with("RVI without a request", ON, 0, || {});
 
     println!("virtual interrupts and others");
     guest.l2.control(|controls| controls.primary |= PrimaryBased::INTERRUPT_WINDOW_EXITING);
-    guest.set(0x61, 0);
+    guest.apic.set(0x61, 0);
     guest.run_with("window", ON, 0, || {});
     guest.l2.control(|controls| controls.primary -= PrimaryBased::INTERRUPT_WINDOW_EXITING);
-    guest.set(0x61, 0);
+    guest.apic.set(0x61, 0);
     interrupts::handle(0x70, |frame| println!("  L2 takes {:x}, which was injected", frame.vector));
     current.write(VM_ENTRY_INTERRUPTION_INFO, 0x8000_0070);
     guest.run_with("an interrupt injected", ON, 0, || {});

@@ -19,7 +19,7 @@ pub(crate) fn all() {
     let mut current = Current;
     let access = current.read(APIC_ACCESS_ADDR);
     for (what, field, good) in
-        [("virtual-APIC page", VIRTUAL_APIC_PAGE_ADDR, guest.page), ("APIC-access page", APIC_ACCESS_ADDR, access)]
+        [("virtual-APIC page", VIRTUAL_APIC_PAGE_ADDR, guest.apic.page), ("APIC-access page", APIC_ACCESS_ADDR, access)]
     {
         for at in [good | 1, good | 0x800, 1 << 52, 1 << 63] {
             current.write(field, at);
@@ -31,8 +31,8 @@ pub(crate) fn all() {
         current.write(field, good);
     }
     // One page for both: what is virtualized is there.
-    guest.write(Register::TPR, 0x5a);
-    current.write(APIC_ACCESS_ADDR, guest.page);
+    guest.apic.write(Register::TPR, 0x5a);
+    current.write(APIC_ACCESS_ADDR, guest.apic.page);
     current.write(VIRTUAL_APIC_PAGE_ADDR, access);
     guest.run("exchanged", || println!("  L2 reads CR8 {:x}", cpu::cr8()));
     current.write(APIC_ACCESS_ADDR, access);

@@ -16,11 +16,11 @@ mod x2apic;
 use core::sync::atomic::{AtomicU64, Ordering};
 
 use arch::apic::Register;
-use guests::vmx::{Controls, Current, Ept, L2, ept, pages, setup};
+use guests::vmx::{Controls, Current, Ept, L2, VirtualApic, ept, pages, setup};
 use guests::{apic, entry, memory, pic, println};
 use vmcs::Access;
 use vmcs::controls::{PrimaryBased, SecondaryBased};
-use vmcs::fields::{APIC_ACCESS_ADDR, EPT_POINTER, VIRTUAL_APIC_PAGE_ADDR};
+use vmcs::fields::{APIC_ACCESS_ADDR, EPT_POINTER};
 
 entry!(main);
 
@@ -44,8 +44,7 @@ fn main() {
 /// An L2 with an APIC of its own.
 struct Guest {
     l2: L2,
-    /// The virtual-APIC page.
-    page: u64,
+    apic: VirtualApic,
 }
 
 impl Guest {
@@ -68,8 +67,7 @@ impl Guest {
             return None;
         }
         let mut current = Current;
-        let page = pages::take();
-        current.write(VIRTUAL_APIC_PAGE_ADDR, page);
+        let apic = VirtualApic::for_current();
         if l2.controls.secondary.contains(SecondaryBased::VIRTUALIZE_APIC_ACCESSES) {
             let access = pages::take();
             current.write(APIC_ACCESS_ADDR, access);
@@ -80,31 +78,7 @@ impl Guest {
                 current.write(EPT_POINTER, tables.pointer());
             }
         }
-        Some(Self { l2, page })
-    }
-
-    /// A register in the virtual-APIC page.
-    fn read(&self, register: Register) -> u32 {
-        memory::read_register(self.page + u64::from(register.0))
-    }
-
-    /// Writes a register in the virtual-APIC page.
-    fn write(&self, register: Register, value: u32) {
-        memory::write_register(self.page + u64::from(register.0), value);
-    }
-
-    /// Each register holds its own offset, with ones above.
-    fn fill(&self) {
-        for offset in (0..0x1000).step_by(4) {
-            memory::write_register(self.page + offset, 0xffff_0000 | offset as u32);
-        }
-    }
-
-    /// Nothing requested, nothing in service.
-    fn clear(&self) {
-        for offset in (0..0x1000).step_by(4) {
-            memory::write_register(self.page + offset, 0);
-        }
+        Some(Self { l2, apic })
     }
 
     /// Lets L2 run `code` from its beginning; prints how it ended.

@@ -87,12 +87,12 @@ fn of_page(guest: &mut Guest) {
     guest.run("store of 8 from 4 before it", WRITES[3].1);
     println!(" a load and a store in one");
     OFFSET.store(0x80, Ordering::Relaxed);
-    guest.fill();
+    guest.apic.fill();
     guest.run("AND", || {
         // SAFETY: the page is L2's APIC.
         unsafe { asm!("and dword ptr [{}], 0xf0", in(reg) address()) }
     });
-    println!("  VTPR {:#x}", guest.read(Register::TPR));
+    println!("  VTPR {:#x}", guest.apic.read(Register::TPR));
 }
 
 fn loads(guest: &mut Guest, offsets: &[u64]) {
@@ -109,7 +109,7 @@ fn stores(guest: &mut Guest, offsets: &[u64]) {
 
 /// One access, and what it left in the register.
 fn one(guest: &mut Guest, offset: u64, width: &str, code: Code, is_load: bool) {
-    guest.fill();
+    guest.apic.fill();
     OFFSET.store(offset, Ordering::Relaxed);
     VALUE.store(0, Ordering::Relaxed);
     guest.l2.restart(code);
@@ -119,7 +119,7 @@ fn one(guest: &mut Guest, offset: u64, width: &str, code: Code, is_load: bool) {
     if is_load && report.is_done() {
         print!(", {:#x}", VALUE.load(Ordering::Relaxed));
     } else if !is_load && report.reason() != Some(ExitReason::APIC_ACCESS) {
-        print!(", {:#x}", memory::read_register(guest.page + (offset & 0xff0)));
+        print!(", {:#x}", memory::read_register(guest.apic.page + (offset & 0xff0)));
     }
     if report.reason() == Some(ExitReason::APIC_WRITE) {
         // It comes after the store: L2 is behind it.

@@ -8,7 +8,7 @@ use guests::{cpu, interrupts, memory, println};
 use vmcs::Access;
 use vmcs::fields::{EOI_EXIT_BITMAP0, EOI_EXIT_BITMAP1, GUEST_RFLAGS};
 
-use crate::delivery::{State, end, guest};
+use crate::delivery::{end, guest};
 use crate::{Guest, at};
 
 /// A self-IPI by shorthand.
@@ -75,9 +75,9 @@ pub(crate) fn all() {
 }
 
 fn run(guest: &mut Guest, what: &str, code: fn()) {
-    guest.set(0, 0);
+    guest.apic.set(0, 0);
     guest.run(what, code);
-    println!("  {}", State(guest));
+    println!("  {}", guest.apic);
 }
 
 /// What else is written to the interrupt command register.
@@ -98,9 +98,9 @@ fn commands(guest: &mut Guest) {
         ("to all", || send(0x8_4061)),
         ("to all others", || send(0xc_4061)),
     ] {
-        guest.set(0, 0);
+        guest.apic.set(0, 0);
         guest.run(what, code);
-        println!("  {}, command {:x}", State(guest), guest.read(Register::ICR));
+        println!("  {}, command {:x}", guest.apic, guest.apic.read(Register::ICR));
     }
 }
 
@@ -111,13 +111,13 @@ fn ends(guest: &mut Guest) {
     current.write(EOI_EXIT_BITMAP0, 1);
     current.write(EOI_EXIT_BITMAP1, 1 << (0x61 - 0x40));
     for (requested, in_service) in [(0, 0x61), (0, 0x51), (0x51, 0x61), (0x61, 0x71), (0, 0)] {
-        guest.set(requested, in_service);
+        guest.apic.set(requested, in_service);
         println!(" {requested:x} requested, {in_service:x} in service");
         guest.l2.restart(end);
         current.write(GUEST_RFLAGS, 0x202);
         loop {
             let report = guest.l2.run();
-            println!("  {report}; {}", State(guest));
+            println!("  {report}; {}", guest.apic);
             if report.is_done() {
                 break;
             }

@@ -27,30 +27,30 @@ pub(crate) fn all() {
     for (what, control) in [("load", PrimaryBased::CR8_LOAD_EXITING), ("store", PrimaryBased::CR8_STORE_EXITING)] {
         guest.l2.control(|controls| controls.primary |= control);
         follow(&mut guest.l2, what, code);
-        println!("  VTPR {:#x}", guest.read(Register::TPR));
+        println!("  VTPR {:#x}", guest.apic.read(Register::TPR));
         guest.l2.control(|controls| controls.primary -= control);
     }
     by_page();
 }
 
 fn cr8(guest: &mut Guest) {
-    guest.write(Register::TPR, VTPR);
+    guest.apic.write(Register::TPR, VTPR);
     guest.run("CR8", || {
         println!("  L2 reads {:#x}", cpu::cr8());
         cpu::write_cr8(7);
         println!("  L2 reads {:#x}", cpu::cr8());
     });
-    println!("  VTPR {:#x}, L1's CR8 {:#x}", guest.read(Register::TPR), cpu::cr8());
+    println!("  VTPR {:#x}, L1's CR8 {:#x}", guest.apic.read(Register::TPR), cpu::cr8());
     let fault = || println!("  L2: {}", guests::expect_fault(|| cpu::write_cr8(0x10)).map_or("no", |_| "a fault"));
     guest.run("CR8 of 10", fault);
-    println!("  VTPR {:#x}", guest.read(Register::TPR));
+    println!("  VTPR {:#x}", guest.apic.read(Register::TPR));
 }
 
 /// The rules of VM entry.
 fn threshold_at_entry(guest: &mut Guest) {
     println!("the threshold at an entry, VTPR 5a");
     for threshold in [0, 4, 5, 6, 15, 16, 0x8000_0005] {
-        guest.write(Register::TPR, VTPR);
+        guest.apic.write(Register::TPR, VTPR);
         Current.write(TPR_THRESHOLD, threshold);
         guest.l2.restart(|| {});
         println!(" {threshold:#x}: {}", guest.l2.run());
@@ -69,14 +69,14 @@ fn threshold(guest: &mut Guest) {
             cpu::write_cr8(6);
         }),
     ] {
-        guest.write(Register::TPR, VTPR);
+        guest.apic.write(Register::TPR, VTPR);
         Current.write(TPR_THRESHOLD, 5);
         guest.run(what, code);
-        println!("  VTPR {:#x}", guest.read(Register::TPR));
-        if guest.read(Register::TPR) < 0x50 {
+        println!("  VTPR {:#x}", guest.apic.read(Register::TPR));
+        if guest.apic.read(Register::TPR) < 0x50 {
             println!("  again: {}", guest.l2.run());
             Current.write(TPR_THRESHOLD, 0);
-            println!("  without the threshold: {}, VTPR {:#x}", guest.l2.run(), guest.read(Register::TPR));
+            println!("  without the threshold: {}, VTPR {:#x}", guest.l2.run(), guest.apic.read(Register::TPR));
         }
     }
     Current.write(TPR_THRESHOLD, 0);
@@ -88,7 +88,7 @@ fn by_page() {
     let Some(mut guest) = Guest::new(SecondaryBased::VIRTUALIZE_APIC_ACCESSES) else { return };
     let mut current = Current;
     for threshold in [5, 6, 0x16] {
-        guest.write(Register::TPR, VTPR);
+        guest.apic.write(Register::TPR, VTPR);
         current.write(TPR_THRESHOLD, threshold);
         guest.run("entry", || println!("  L2 runs"));
     }
@@ -107,8 +107,8 @@ fn by_page() {
         ("a store of 5f", (|| memory::write_register(at(Register::TPR), 0x5f)) as fn()),
         ("a store of 40", || memory::write_register(at(Register::TPR), 0x40)),
     ] {
-        guest.write(Register::TPR, VTPR);
+        guest.apic.write(Register::TPR, VTPR);
         guest.run(what, code);
-        println!("  VTPR {:#x}", guest.read(Register::TPR));
+        println!("  VTPR {:#x}", guest.apic.read(Register::TPR));
     }
 }

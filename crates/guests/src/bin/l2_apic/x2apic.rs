@@ -13,7 +13,6 @@ use vmcs::fields::{EOI_EXIT_BITMAP1, GUEST_RFLAGS, MSR_BITMAP, TPR_THRESHOLD};
 use vmcs::{Access, ExitReason};
 
 use crate::Guest;
-use crate::delivery::State;
 
 const X2APIC: SecondaryBased = SecondaryBased::VIRTUALIZE_X2APIC_MODE;
 const REGISTERS: SecondaryBased = X2APIC.union(SecondaryBased::APIC_REGISTER_VIRTUALIZATION);
@@ -71,8 +70,8 @@ pub(crate) fn all() {
 /// Reads all of them; what became of each, by ranges.
 fn reads(guest: &mut Guest) {
     const NAMES: [&str; 3] = ["#GP", "the page's", "L1's"];
-    guest.fill();
-    PAGE.store(guest.page, Ordering::Relaxed);
+    guest.apic.fill();
+    PAGE.store(guest.apic.page, Ordering::Relaxed);
     guest.run("reads", || {
         for (number, outcome) in (0x800..).zip(&OUTCOMES) {
             let mut value = 0;
@@ -114,7 +113,7 @@ fn writes(guest: &mut Guest) {
         (0x840, 0),
     ] {
         // What reaches an APIC of L1's in that mode is for other guests.
-        guest.set(0, 0x51);
+        guest.apic.set(0, 0x51);
         NUMBER.store(number, Ordering::Relaxed);
         VALUE.store(value, Ordering::Relaxed);
         guest.l2.restart(|| {
@@ -125,10 +124,10 @@ fn writes(guest: &mut Guest) {
         });
         let report = guest.l2.run();
         fault::forget();
-        let written = guest.read(Register((number - 0x800 << 4) as u16));
+        let written = guest.apic.read(Register((number - 0x800 << 4) as u16));
         println!("  {number:x}, {value:x}: {report}, {written:#x}");
         if guest.l2.controls.secondary.contains(SecondaryBased::VIRTUAL_INTERRUPT_DELIVERY) {
-            println!("   {}", State(guest));
+            println!("   {}", guest.apic);
         }
     }
 }
@@ -141,7 +140,7 @@ fn bits(guest: &mut Guest) {
         let byte = bitmap + part + number / 8;
         memory::write(byte, memory::read::<u8>(byte) | 1 << (number % 8));
     }
-    guest.set(0, 0);
+    guest.apic.set(0, 0);
     for (what, code) in [
         ("802 is read", (|| _ = msr::read(Msr(0x802))) as fn()),
         ("803 is read", || _ = msr::read(Msr(0x803))),
@@ -153,7 +152,7 @@ fn bits(guest: &mut Guest) {
     ] {
         guest.run(what, code);
     }
-    println!("  VTPR {:x}, {}", guest.read(Register::TPR), State(guest));
+    println!("  VTPR {:x}, {}", guest.apic.read(Register::TPR), guest.apic);
     for offset in (0..4096).step_by(8) {
         memory::write(bitmap + offset, 0_u64);
     }
@@ -168,7 +167,7 @@ fn delivery(guest: &mut Guest) {
             msr::write(Msr(0x80b), 0);
         });
     }
-    guest.set(0, 0);
+    guest.apic.set(0, 0);
     guest.run(" three to itself", || {
         [0x51, 0x71, 0x61].iter().for_each(|&vector| msr::write(Msr(0x83f), vector));
         msr::write(Msr(0x808), 0x60);
@@ -177,14 +176,14 @@ fn delivery(guest: &mut Guest) {
         msr::write(Msr(0x808), 0);
         cpu::take_interrupts();
     });
-    println!("  {}", State(guest));
+    println!("  {}", guest.apic);
     let mut current = Current;
     current.write(EOI_EXIT_BITMAP1, 1 << (0x61 - 0x40));
-    guest.set(0x61, 0);
+    guest.apic.set(0x61, 0);
     guest.l2.restart(|| {});
     current.write(GUEST_RFLAGS, 0x202);
     let report = guest.l2.run();
-    println!("  an end that exits: {report}; {}", State(guest));
+    println!("  an end that exits: {report}; {}", guest.apic);
     if report.reason() == Some(ExitReason::VIRTUALIZED_EOI) {
         println!("  then: {}", guest.l2.run());
     }
