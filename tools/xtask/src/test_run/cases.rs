@@ -1,6 +1,7 @@
 //! The table of emulator tests.
 
 mod abuse;
+mod apicv;
 mod boot;
 mod kvm;
 mod linux;
@@ -160,6 +161,7 @@ pub(super) fn all() -> Result<Vec<Case>> {
         cases.extend(nested::cases(&nested::BOARDS, shadowing)?);
     }
     cases.extend(nested::without_apicv()?);
+    cases.extend(apicv::all()?);
     cases.extend(multiboot::all()?);
     cases.extend(abuse::all()?);
     cases.extend(refusals::all()?);
