@@ -8,7 +8,8 @@ use testkit::NestedBench;
 use vlapic::VectorSet;
 use vmcs::controls::{PinBased, SecondaryBased};
 use vmcs::fields::*;
-use vmcs::{Access, ExitReason};
+use vmcs::qualification::EptQualification;
+use vmcs::{Access, EventInfo, ExitReason};
 
 /// Every kind of update, submitted while L2 runs, leaves vmcs02 as it is, and is in vmcs01 when L1 runs again: after an exit, and
 /// after an entry that the processor refused.
@@ -99,4 +100,39 @@ fn nothing_posted_is_lost() {
         requests(&mut taken);
         assert_eq!(taken, poster.join().expect("the poster comes to its end"));
     });
+}
+
+/// An access of L2 to vmcs12's APIC-access page where L1 has no memory is an exit that says where and what (SDM 3C table
+/// "Exit Qualification for APIC-Access VM Exits from Linear Accesses and Guest-Physical Accesses"); any other address is none.
+#[test]
+fn accesses_to_an_apic_page_without_memory() {
+    const APIC: u64 = 0xfee0_0000;
+    let mut bench = NestedBench::new(false).with_valid_vmcs12();
+    let secondary = bench.read(SECONDARY_VM_EXEC_CONTROL);
+    bench.write(SECONDARY_VM_EXEC_CONTROL, secondary | SecondaryBased::VIRTUALIZE_APIC_ACCESSES.bits());
+    bench.write(APIC_ACCESS_ADDR, APIC);
+    bench.launch();
+    for (access, delivers, at, expected) in [
+        (0x181, false, APIC + 0x20, Some(0x20)),
+        (0x182, false, APIC + 0x300, Some(0x1300)),
+        (0x183, false, APIC + 0x80, Some(0x1080)),
+        (0x184, false, APIC, Some(0x2000)),
+        (0x182, true, APIC + 0xff8, Some(0x3ff8)),
+        (0x81, true, APIC + 8, Some(0xa008)),
+        (0x81, false, APIC + 8, Some(0xf008)),
+        (0x181, false, APIC + 0x1000, None),
+        (0x181, false, APIC - 1, None),
+    ] {
+        let event = EventInfo::hardware_exception(arch::Vector(6), false);
+        bench.run_l2(ExitReason::EPT_VIOLATION, |vmcs02| {
+            vmcs02.write(IDT_VECTORING_INFO, if delivers { event.0 } else { 0 });
+        });
+        let access = EptQualification::from_bits_retain(access);
+        let exit = bench.nested.apic_access_exit(bench.vmcs(Which::Vmcs02), GuestPhys(at), access);
+        assert_eq!(exit.map(|exit| exit.qualification), expected, "{access:?} at {at:#x}");
+        if let Some(exit) = exit {
+            assert_eq!(exit.reason, ExitReason::APIC_ACCESS.0);
+            assert_eq!(exit.vectoring.map(|vectoring| vectoring.info), delivers.then_some(event));
+        }
+    }
 }

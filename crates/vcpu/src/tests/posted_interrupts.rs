@@ -163,6 +163,21 @@ fn virtual_interrupt_ends_hlt_at_entry() {
     assert_eq!(order(&mut bench), [Which::Vmcs01, Which::Vmcs02, Which::Vmcs01]);
 }
 
+/// The same of an L2 that executes HLT right behind STI: HLT ends the blocking.
+#[test]
+fn virtual_interrupt_ends_hlt_behind_sti() {
+    let mut bench = about_to_launch(0x60, |vmcs12| {
+        let primary = vmcs12.read(CPU_BASED_VM_EXEC_CONTROL) & !PrimaryBased::HLT_EXITING.bits();
+        vmcs12.write(CPU_BASED_VM_EXEC_CONTROL, primary);
+    });
+    bench.cpu.exit(ExitReason::HLT, |vmcs, _| {
+        vmcs.write(VM_EXIT_INSTRUCTION_LEN, 1);
+        vmcs.write(GUEST_INTERRUPTIBILITY_INFO, 1);
+        vmcs.write(GUEST_INTERRUPT_STATUS, 0x70);
+    });
+    assert_eq!(order(&mut bench), [Which::Vmcs01, Which::Vmcs02, Which::Vmcs02, Which::Vmcs01]);
+}
+
 /// A descriptor or a virtual-APIC page where L1 has no memory: ones are read there, nothing is written anywhere, and L0 is well.
 #[test]
 fn no_memory_for_descriptor_or_page() {

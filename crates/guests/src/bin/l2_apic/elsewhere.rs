@@ -1,11 +1,11 @@
 //! Pages of L2's APIC where they should not be. SDM 3C 27.2.1.1 "VM-Execution Control Fields" says which an entry refuses; all others
 //! the processor uses as they are, and finds ones where nothing is.
 
-use arch::apic::Register;
+use arch::apic::{DEFAULT_BASE, Register};
 use guests::vmx::Current;
-use guests::{cpu, memory, println};
+use guests::{apic, cpu, memory, println};
 use vmcs::Access;
-use vmcs::controls::SecondaryBased;
+use vmcs::controls::{PrimaryBased, SecondaryBased};
 use vmcs::fields::{APIC_ACCESS_ADDR, VIRTUAL_APIC_PAGE_ADDR};
 
 use crate::{Guest, at};
@@ -42,4 +42,24 @@ pub(crate) fn all() {
         cpu::write_cr8(3);
         println!("  L2 reads {:x}", memory::read_register(at(Register::TPR)));
     });
+    over_the_apic_of_l1();
+}
+
+/// The page is that of L1's own APIC: L2 must not reach it.
+fn over_the_apic_of_l1() {
+    println!("the APIC-access page is L1's own APIC");
+    let guest = Guest::with(|controls| {
+        controls.primary -= PrimaryBased::USE_TPR_SHADOW;
+        controls.secondary |= SecondaryBased::VIRTUALIZE_APIC_ACCESSES;
+    });
+    let Some(mut guest) = guest else { return };
+    Current.write(APIC_ACCESS_ADDR, DEFAULT_BASE);
+    for ept in [true, false] {
+        guest.l2.control(|controls| controls.secondary.set(SecondaryBased::ENABLE_EPT, ept));
+        println!(" {} EPT", if ept { "with" } else { "without" });
+        guest.run("load of the id", || _ = memory::read_register(DEFAULT_BASE + 0x20));
+        guest.run("store to the task priority", || memory::write_register(DEFAULT_BASE + 0x80, 0x30));
+        guest.run("store of a command", || memory::write_register(DEFAULT_BASE + 0x300, 0x4_4061));
+        println!("  L1's task priority {:x}, requested {}", cpu::cr8(), apic::bit(Register::IRR, 0x61));
+    }
 }

@@ -36,8 +36,8 @@ fn main() {
     page::all();
     delivery::all();
     priority::all();
-    x2apic::all();
     elsewhere::all();
+    x2apic::all();
     println!("done");
 }
 
