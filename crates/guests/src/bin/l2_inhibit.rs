@@ -11,7 +11,7 @@
 #![no_std]
 #![no_main]
 
-use core::sync::atomic::{AtomicU32, Ordering};
+use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 use arch::apic::{DEFAULT_BASE, Register};
 use arch::msr::Msr;
@@ -35,11 +35,11 @@ const OWN: u8 = 0x71;
 /// A self-IPI, by shorthand.
 const TO_SELF: u32 = 0x4_4000;
 const ASSERT: u32 = 0x4000;
-/// L2's page for MMIO, at the place where it always is.
+/// Where the APIC's registers are in xAPIC mode.
 const PAGE: u64 = DEFAULT_BASE;
 
-/// The last interrupt that L1 took, and how many.
-static LAST: AtomicU32 = AtomicU32::new(0);
+/// The last interrupt that L1 took.
+static LAST: AtomicU64 = AtomicU64::new(0);
 /// Interrupts that the other processor sent here, and took itself.
 static CROSSED: AtomicU32 = AtomicU32::new(0);
 static OWNED: AtomicU32 = AtomicU32::new(0);
@@ -57,7 +57,7 @@ fn main() {
     pic::remap();
     apic::init();
     for vector in [HIGH, LOW] {
-        interrupts::handle(vector, |frame| LAST.store(frame.vector as u32, Ordering::Relaxed));
+        interrupts::handle(vector, |frame| LAST.store(frame.vector, Ordering::Relaxed));
     }
     interrupts::handle(CROSS, |_| {
         CROSSED.fetch_add(1, Ordering::SeqCst);
@@ -109,7 +109,7 @@ fn run(l2: &mut L2, what: &str, code: fn()) {
 }
 
 /// The vector that L1 takes when it lets interrupts in; 0 for none.
-fn taken() -> u32 {
+fn taken() -> u64 {
     LAST.store(0, Ordering::Relaxed);
     cpu::take_interrupts();
     LAST.load(Ordering::Relaxed)

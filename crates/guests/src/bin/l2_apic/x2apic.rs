@@ -101,7 +101,7 @@ fn reads(guest: &mut Guest) {
 fn writes(guest: &mut Guest) {
     println!(" writes");
     for (number, value) in [
-        (0x808, 0x65),
+        (0x808_u16, 0x65),
         (0x808, 0x100),
         (0x808, 1 << 32),
         (0x80b, 0),
@@ -114,7 +114,7 @@ fn writes(guest: &mut Guest) {
     ] {
         // What reaches an APIC of L1's in that mode is for other guests.
         guest.apic.set(0, 0x51);
-        NUMBER.store(number, Ordering::Relaxed);
+        NUMBER.store(number.into(), Ordering::Relaxed);
         VALUE.store(value, Ordering::Relaxed);
         guest.l2.restart(|| {
             let (number, value) = (NUMBER.load(Ordering::Relaxed), VALUE.load(Ordering::Relaxed));
@@ -124,7 +124,7 @@ fn writes(guest: &mut Guest) {
         });
         let report = guest.l2.run();
         fault::forget();
-        let written = guest.apic.read(Register((number - 0x800 << 4) as u16));
+        let written = guest.apic.read(Register((number - 0x800) << 4));
         println!("  {number:x}, {value:x}: {report}, {written:#x}");
         if guest.l2.controls.secondary.contains(SecondaryBased::VIRTUAL_INTERRUPT_DELIVERY) {
             println!("   {}", guest.apic);
