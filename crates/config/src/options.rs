@@ -25,6 +25,9 @@ pub struct ImageOptions {
     pub pcpus: Option<u32>,
     /// `vmcs-shadowing=on|off`: whether guests that are hypervisors get the processor's VMCS shadowing, where it has it.
     pub vmcs_shadowing: bool,
+    /// `xapic-id=fixed|writable`: whether guests can change their APIC ids in xAPIC mode, which is for the processor's model to
+    /// say (SDM 3A 11.4.6 "Local APIC ID").
+    pub writable_xapic_ids: bool,
 }
 
 impl Default for ImageOptions {
@@ -38,6 +41,7 @@ impl Default for ImageOptions {
             self_test: None,
             pcpus: None,
             vmcs_shadowing: true,
+            writable_xapic_ids: false,
         }
     }
 }
@@ -151,7 +155,13 @@ impl ImageOptions {
                 Some(("selftest", value)) => self_test(value).map(|test| options.self_test = Some(test)),
                 Some(("pcpus", value)) => pcpus(value).map(|count| options.pcpus = Some(count)),
                 Some(("vmcs-shadowing", value)) => switch(value).map(|on| options.vmcs_shadowing = on),
-                _ => Err("console=, log=, end=, pcpus=, vmcs-shadowing=, watchdog=, report=caps or selftest="),
+                Some(("xapic-id", "fixed" | "writable")) => {
+                    options.writable_xapic_ids = word.ends_with("=writable");
+                    Ok(())
+                }
+                _ => {
+                    Err("console=, log=, end=, pcpus=, vmcs-shadowing=, watchdog=, xapic-id=, report=caps or selftest=")
+                }
             };
             result.map_err(|expected| OptionsError { word: cut(word), expected })?;
         }
@@ -220,7 +230,7 @@ mod tests {
     fn options() {
         let parsed = ImageOptions::parse(
             "out/nestling.elf console=none log=com1 end=halt selftest=entry pcpus=3 vmcs-shadowing=off end=bochs \
-             watchdog=on report=caps",
+             watchdog=on report=caps xapic-id=writable",
         )
         .unwrap();
         let expected = ImageOptions {
@@ -232,6 +242,7 @@ mod tests {
             self_test: Some(SelfTest::Entry),
             pcpus: Some(3),
             vmcs_shadowing: false,
+            writable_xapic_ids: true,
         };
         assert_eq!(parsed, expected);
         assert_eq!(ImageOptions::parse(" "), Ok(ImageOptions::default()));
@@ -248,6 +259,7 @@ mod tests {
             ("verbose=1", "verbose=1"),
             ("vmcs-shadowing=1", "vmcs-shadowing=1"),
             ("watchdog=1", "watchdog=1"),
+            ("xapic-id=9", "xapic-id=9"),
             ("report=all", "report=all"),
             ("selftest=all", "selftest=all"),
             ("image quiet", "quiet"),

@@ -47,6 +47,8 @@ pub(crate) struct Guest {
     pub apic: Apic,
     /// The machine is Bochs: some of its errors need help.
     pub on_bochs: bool,
+    /// Its APIC ids can be changed in xAPIC mode.
+    pub writable_xapic_ids: bool,
     /// A failure on purpose.
     pub self_test: Option<SelfTest>,
     /// The processors that share its vCPUs: numbers 0 up to this.
@@ -155,6 +157,7 @@ pub(crate) fn make(
         msr_bitmap_words: unsafe { &*core::ptr::from_mut(msr_bitmap).cast() },
         apic,
         on_bochs: false,
+        writable_xapic_ids: false,
         self_test: None,
     })
 }

@@ -31,6 +31,8 @@ pub(crate) struct Machine {
     pub(crate) on_bochs: bool,
     /// VMCS shadowing is to be used where the processors have it.
     pub(crate) vmcs_shadowing: bool,
+    /// Guests can change their APIC ids in xAPIC mode.
+    pub(crate) writable_xapic_ids: bool,
     /// A failure on purpose.
     pub(crate) self_test: Option<SelfTest>,
     /// How many processors run, this one included: their numbers count from 0.

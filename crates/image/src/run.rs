@@ -45,6 +45,7 @@ pub(crate) fn boot_processor(machine: &Machine) -> ! {
     guest.processors = machine.processors;
     guest.self_test = machine.self_test;
     guest.on_bochs = machine.on_bochs;
+    guest.writable_xapic_ids = machine.writable_xapic_ids;
     let guest = processor::publish(guest);
     run_here(guest);
     // The others leave their loops at the next look at the VM.

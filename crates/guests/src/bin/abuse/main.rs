@@ -9,6 +9,7 @@
 
 mod apic_abuse;
 mod ends;
+mod l2_pages;
 mod mmio_storm;
 mod storms;
 
@@ -17,7 +18,7 @@ use guests::{Fault, apic, entry, exit, multiboot, pic, println};
 entry!(main);
 
 /// What a machine survives.
-const SURVIVED: [(&str, fn()); 12] = [
+const SURVIVED: [(&str, fn()); 13] = [
     ("outside_memory", storms::outside_memory),
     ("jump_nowhere", storms::jump_nowhere),
     ("unknown_port", storms::unknown_port),
@@ -30,6 +31,7 @@ const SURVIVED: [(&str, fn()); 12] = [
     ("mmio_storm_ioapic", mmio_storm::ioapic),
     ("icr_storm", apic_abuse::icr_storm),
     ("apic_base_moved", apic_abuse::base_moved),
+    ("l2_pages", l2_pages::all),
 ];
 
 /// What ends the machine, or never ends.
