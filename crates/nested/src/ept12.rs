@@ -24,6 +24,10 @@ pub enum EptOutcome {
     Device(GuestPhys),
 }
 
+/// Of an exit qualification (SDM 3C, table "Exit Qualification for EPT Violations"): what the access was, and what is permitted.
+const ACCESSED: u64 = 0x7;
+const PERMITTED: u64 = 0x78;
+
 impl Nested {
     /// Follows the EPT controls of vmcs12.
     pub(crate) fn set_ept12(&mut self) {
@@ -117,19 +121,18 @@ impl Nested {
             Ok(Resolved::Device(address)) => EptOutcome::Device(address),
             Err(denied) => {
                 self.selects_ept = true;
-                EptOutcome::Exit(self.denied(&Vmcs02::assume(cpu.vmcs()), denied, at, violation.qualification.bits()))
+                let machine = violation.qualification.bits();
+                EptOutcome::Exit(self.denied(&Vmcs02::assume(cpu.vmcs()), denied, at, machine, PERMITTED))
             }
         }
     }
 
-    /// The exit that L1 gets because its tables do not allow an access of L2 to `at`. `machine` is the qualification of the
-    /// exit that L0 got, whose bits from 7 on describe the access.
-    fn denied(&self, vmcs02: &impl Access, denied: Denied, at: L2Phys, machine: u64) -> Synthesized {
+    /// The exit that L1 gets because its tables do not allow an access of L2 to `at`. Its qualification has `own` of what L0
+    /// found, and the rest of `machine`.
+    fn denied(&self, vmcs02: &impl Access, denied: Denied, at: L2Phys, machine: u64, own: u64) -> Synthesized {
         let (reason, qualification) = match denied {
-            // The machine says what the access was, L1's tables what they permit.
             Denied::Violation(violation) => {
-                const PERMITTED: u64 = 0x78;
-                (ExitReason::EPT_VIOLATION, violation.qualification() & PERMITTED | machine & !PERMITTED)
+                (ExitReason::EPT_VIOLATION, violation.qualification() & own | machine & !own)
             }
             Denied::Misconfiguration => (ExitReason::EPT_MISCONFIGURATION, 0),
             Denied::LogFull => (ExitReason::PML_FULL, machine & EptQualification::NMI_UNBLOCKING.bits()),
@@ -143,13 +146,14 @@ impl Nested {
         }
     }
 
-    /// L0 found, while it did something for L2, that L1's tables do not allow an access to `at`.
+    /// L0 found, while it did something for L2, that L1's tables do not allow an access to `at`. `machine` has the bits of the
+    /// qualification from 7 on.
     pub fn denied_to_l0<P: Processor>(&mut self, cpu: &mut P, denied: Denied, at: L2Phys, machine: u64) -> Synthesized {
         if let (Denied::Violation(_), Some(ept12)) = (denied, &self.ept12) {
             cpu.ept02().violated(ept12, at);
             self.selects_ept = true;
         }
-        self.denied(&Vmcs02::assume(cpu.vmcs()), denied, at, machine)
+        self.denied(&Vmcs02::assume(cpu.vmcs()), denied, at, machine, ACCESSED | PERMITTED)
     }
 
     fn access<P: Processor>(&self, cpu: &mut P, qualification: EptQualification) -> EptAccess {

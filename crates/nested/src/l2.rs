@@ -35,6 +35,12 @@ impl Nested {
         PrimaryBased::from_bits_retain(self.vmcs12.read(CPU_BASED_VM_EXEC_CONTROL)) & windows
     }
 
+    /// L1 gets an exit after each instruction of L2's.
+    pub fn steps_l2(&self) -> bool {
+        let primary = PrimaryBased::from_bits_retain(self.vmcs12.read(CPU_BASED_VM_EXEC_CONTROL));
+        primary.contains(PrimaryBased::MONITOR_TRAP_FLAG)
+    }
+
     /// L2 may be without protection and paging.
     pub fn is_unrestricted(&self) -> bool {
         self.secondary12().contains(SecondaryBased::UNRESTRICTED_GUEST)

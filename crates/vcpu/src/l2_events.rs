@@ -43,6 +43,9 @@ impl Vcpu {
         startup: Option<u8>,
     ) -> Option<Left> {
         self.leaves_l2_at_once = false;
+        if let Some(exit) = self.exit_of_l2.take() {
+            return self.exit_to_l1(cpu, world, exit);
+        }
         let is_pending = self.nested.as_ref().is_some_and(|nested| nested.is_entry_pending());
         if is_pending || self.injection.is_some() {
             // The entry that L1 made, or the event on its way, comes first; what waits comes right after it.
@@ -56,10 +59,7 @@ impl Vcpu {
             return None;
         }
         if let Some(exit) = self.exit_for_event(cpu, world, now, startup) {
-            return match synthesize(self, cpu, world, exit) {
-                Next::Stop => Some(Left::Stop(self.stopping.take().unwrap_or(Stop::UnexpectedExit(u16::MAX)))),
-                Next::Resume | Next::Attend => self.attend(cpu, world),
-            };
+            return self.exit_to_l1(cpu, world, exit);
         }
         match self.activity {
             Activity::Active => {}
@@ -71,6 +71,14 @@ impl Vcpu {
         }
         self.inject_l2(cpu, world);
         None
+    }
+
+    /// L1 gets an exit that L0 made, and goes on.
+    fn exit_to_l1<C: Cpu, W: World>(&mut self, cpu: &mut C, world: &W, exit: Synthesized) -> Option<Left> {
+        match synthesize(self, cpu, world, exit) {
+            Next::Stop => Some(Left::Stop(self.stopping.take().unwrap_or(Stop::UnexpectedExit(u16::MAX)))),
+            Next::Resume | Next::Attend => self.attend(cpu, world),
+        }
     }
 
     /// The exit that L1 gets because of something that waits.

@@ -162,6 +162,7 @@ impl Vcpu {
             nested: None,
             init_latched: false,
             leaves_l2_at_once: false,
+            exit_of_l2: None,
             injection: None,
             nmi_pending: false,
             extint_message: false,

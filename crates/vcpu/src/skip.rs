@@ -11,7 +11,7 @@ use crate::cpu::Cpu;
 use crate::exits::Next;
 use crate::state::Vcpu;
 
-/// DR6.BS: the trap came from single-stepping.
+/// DR6.BS: the trap came from single-stepping. The same bit of the pending debug exceptions.
 const DR6_SINGLE_STEP: u64 = 1 << 14;
 
 /// Moves RIP past the instruction that caused the exit.
@@ -41,7 +41,7 @@ pub(crate) fn finish_at(vcpu: &mut Vcpu, cpu: &mut impl Cpu, from: u64, to: u64)
         // RF has held breakpoints back for this one instruction.
         cpu.vmcs().write(GUEST_RFLAGS, flags.difference(Rflags::RF).bits());
         if flags.contains(Rflags::TF) {
-            return vcpu.inject_fault(cpu, Fault::Db(DR6_SINGLE_STEP));
+            return single_step(vcpu, cpu);
         }
     }
     next
@@ -80,8 +80,20 @@ pub(crate) fn pause_between_iterations(vcpu: &mut Vcpu, cpu: &mut impl Cpu) -> N
     let flags = Rflags::from_bits_retain(cpu.vmcs().read(GUEST_RFLAGS));
     cpu.vmcs().write(GUEST_RFLAGS, flags.union(Rflags::RF).bits());
     if flags.contains(Rflags::TF) {
+        return single_step(vcpu, cpu);
+    }
+    Next::Attend
+}
+
+/// The single-step trap that a completed instruction owes. L2's is left pending for the processor to raise: L1 may intercept
+/// it, and an exit of the monitor trap flag comes before it.
+#[cold]
+fn single_step(vcpu: &mut Vcpu, cpu: &mut impl Cpu) -> Next {
+    if !vcpu.in_l2 {
         return vcpu.inject_fault(cpu, Fault::Db(DR6_SINGLE_STEP));
     }
+    let pending = cpu.vmcs().read(GUEST_PENDING_DBG_EXCEPTIONS);
+    cpu.vmcs().write(GUEST_PENDING_DBG_EXCEPTIONS, pending | DR6_SINGLE_STEP);
     Next::Attend
 }
 

@@ -2,7 +2,7 @@
 
 use arch::control::Rflags;
 use arch::{Fault, GuestRegs, Vector};
-use nested::{DeferredCounts, L1Apic, Nested, Transitions};
+use nested::{DeferredCounts, L1Apic, Nested, Synthesized, Transitions};
 use vmcs::controls::PrimaryBased;
 use vmcs::fields::GUEST_RFLAGS;
 use vmcs::{Access, Capabilities, EventInfo, EventKind};
@@ -72,6 +72,8 @@ pub struct Vcpu {
     pub(crate) init_latched: bool,
     /// Something waits for L2 to have run: its next run ends before its first instruction.
     pub(crate) leaves_l2_at_once: bool,
+    /// An exit that L1 gets before L2 runs again: a fault that L0 found in L2 and that L1 intercepts, or the monitor trap flag's.
+    pub(crate) exit_of_l2: Option<Synthesized>,
     /// An event whose delivery an exit cut short, or a fault of the exit itself: next into the guest, before all others.
     pub(crate) injection: Option<Injection>,
     /// NMIs that wait; the machine latches one while another is in service.
@@ -186,6 +188,12 @@ impl Vcpu {
             Fault::Ac => (17, Some(0)),
             Fault::Db(_) => (1, None),
         };
+        if self.in_l2
+            && let Some(exit) = self.nested.as_ref().and_then(|nested| nested.exit_for_fault(cpu.vmcs(), fault))
+        {
+            self.exit_of_l2 = Some(exit);
+            return Next::Attend;
+        }
         let first = self.injection.take();
         let injection = match first.map_or(Combined::Second, |first| combine(first.info, vector)) {
             Combined::Second => {

@@ -9,14 +9,14 @@ use emulate::{Device, Done, Failure};
 use ept::{Denied, Ept12, L2Memory, ModificationLog};
 use nested::{Abort, EptOutcome, L1Memory, Route, Synthesized};
 use vmcs::fields::*;
-use vmcs::qualification::{CrAccess, EptQualification, EptViolation};
+use vmcs::qualification::{CrAccess, EptQualification, EptViolation, IoAccess};
 use vmcs::{Access, Exit, ExitReason, InstructionInfo};
 
 use crate::control_registers::{CR0_OWNED, cr0_is_legal, cr4_owned};
 use crate::cpu::Cpu;
 use crate::exits::memory::Devices;
 use crate::exits::msr_list::ListedMsrs;
-use crate::exits::{Next, control_register, handle_decoded, lost_rip, vmx_operand};
+use crate::exits::{Next, control_register, handle_decoded, lost_rip, port, vmx_operand};
 use crate::registers::VmcsRegisters;
 use crate::skip::{finish_at, pause_between_iterations, skip_instruction};
 use crate::state::{Activity, Vcpu};
@@ -41,9 +41,37 @@ pub(super) fn handle<C: Cpu, W: World>(vcpu: &mut Vcpu, cpu: &mut C, world: &W, 
             }
             reflect(vcpu, cpu, world)
         }
+        Route::L0 if !nested.steps_l2() => by_l0(vcpu, cpu, world, reason),
+        other if !nested.steps_l2() => unseen(vcpu, cpu, world, reason, other, now),
+        other => stepped(vcpu, cpu, world, reason, other, now),
+    }
+}
+
+/// The same under the "monitor trap flag": an instruction of L2's that L0 executes ends with an exit like those that the
+/// processor does (SDM 3C 26.5.2 "Monitor Trap Flag").
+#[cold]
+#[inline(never)]
+fn stepped<C: Cpu, W: World>(
+    vcpu: &mut Vcpu,
+    cpu: &mut C,
+    world: &W,
+    reason: ExitReason,
+    route: Route,
+    now: u64,
+) -> Next {
+    // An instruction moves RIP, an iteration with REP the count.
+    let place = |vcpu: &Vcpu, cpu: &mut C| (cpu.vmcs().read(GUEST_RIP), vcpu.regs.get(Gpr::Rcx));
+    let before = place(vcpu, cpu);
+    let next = match route {
         Route::L0 => by_l0(vcpu, cpu, world, reason),
         other => unseen(vcpu, cpu, world, reason, other, now),
+    };
+    let is_free = vcpu.injection.is_none() && vcpu.exit_of_l2.is_none() && vcpu.activity == Activity::Active;
+    if next == Next::Stop || !vcpu.in_l2 || !is_free || place(vcpu, cpu) == before {
+        return next;
     }
+    vcpu.exit_of_l2 = Some(Synthesized { reason: ExitReason::MONITOR_TRAP_FLAG.0, ..Synthesized::default() });
+    Next::Attend
 }
 
 /// The processor has refused to enter L2, for a reason that is L1's or by a bug of L0's.
@@ -141,9 +169,37 @@ fn by_l0<C: Cpu, W: World>(vcpu: &mut Vcpu, cpu: &mut C, world: &W, reason: Exit
             CrAccess::MovTo { register: 4, source } => mov_to_cr4(vcpu, cpu, source),
             _ => handle_decoded(vcpu, cpu, world, reason),
         },
+        ExitReason::IO => match IoAccess::decode(cpu.vmcs().read(EXIT_QUALIFICATION)) {
+            access if access.string => string_io(vcpu, cpu, world, access),
+            access => port::handle(vcpu, cpu, world, access),
+        },
         _ => handle_decoded(vcpu, cpu, world, reason),
     }
 }
+
+/// INS or OUTS of L2 at a port that L1 leaves to it: the operand is in L2's memory.
+#[cold]
+fn string_io<C: Cpu, W: World>(vcpu: &mut Vcpu, cpu: &mut C, world: &W, access: IoAccess) -> Next {
+    let Some(nested) = vcpu.nested.as_ref() else { return Next::Resume };
+    let Some(&ept12) = nested.ept12() else { return port::handle(vcpu, cpu, world, access) };
+    let log = nested.modification_log();
+    let denied = Cell::new(None);
+    let memory = L2Memory::new(world.memory(), &ept12, log.as_ref(), ept::Access::READ, &denied);
+    let from = cpu.vmcs().read(GUEST_RIP);
+    let (outcome, to) = port::transfer(vcpu, cpu, world, &memory, access);
+    if let Some(nested) = &mut vcpu.nested {
+        nested.keep_log(log.as_ref());
+        if let Some((at, denied)) = denied.take() {
+            let exit = nested.denied_to_l0(cpu, denied, at, OPERAND.bits());
+            return synthesize(vcpu, cpu, world, exit);
+        }
+    }
+    port::finish(vcpu, cpu, outcome, from, to)
+}
+
+/// What an exit says of an access to an operand, beside whether it was read or written: SDM 3C, table "Exit Qualification for
+/// EPT Violations".
+const OPERAND: EptQualification = EptQualification::LINEAR_VALID.union(EptQualification::TRANSLATED);
 
 /// The exit for an access to vmcs12's APIC-access page where L1 uses no EPT and has no memory.
 fn access_to_apic(vcpu: &Vcpu, cpu: &mut impl Cpu) -> Option<Synthesized> {
@@ -240,17 +296,8 @@ fn device<C: Cpu, W: World>(vcpu: &mut Vcpu, cpu: &mut C, world: &W, violation: 
         Ok(Done::Complete) => finish_at(vcpu, cpu, from, to).attending(),
         Ok(Done::Repeating) => pause_between_iterations(vcpu, cpu),
         Err(Failure::NotDevice) => Next::Resume,
-        Err(Failure::Fault(fault)) => l2_fault(vcpu, cpu, world, fault),
+        Err(Failure::Fault(fault)) => vcpu.inject_fault(cpu, fault),
         Err(Failure::Unsupported { bytes, .. }) => vcpu.stops(Stop::UnknownInstruction { rip: Linear(from), bytes }),
-    }
-}
-
-/// A fault of L2 that L0 found: L1's, if vmcs12's exception bitmap says so.
-pub(super) fn l2_fault<C: Cpu, W: World>(vcpu: &mut Vcpu, cpu: &mut C, world: &W, fault: Fault) -> Next {
-    let exit = vcpu.nested.as_ref().and_then(|nested| nested.exit_for_fault(cpu.vmcs(), fault));
-    match exit {
-        Some(exit) => synthesize(vcpu, cpu, world, exit),
-        None => vcpu.inject_fault(cpu, fault),
     }
 }
 
@@ -292,7 +339,7 @@ impl<W: World, M: L1Memory> Device for L2Devices<'_, W, M> {
 #[cold]
 fn shadow_access<C: Cpu, W: World>(vcpu: &mut Vcpu, cpu: &mut C, world: &W, reason: ExitReason) -> Next {
     if super::instruction::privilege_level(cpu.vmcs()) != 0 {
-        return l2_fault(vcpu, cpu, world, Fault::Gp(0));
+        return vcpu.inject_fault(cpu, Fault::Gp(0));
     }
     let info = InstructionInfo(cpu.vmcs().read(VM_EXIT_INSTRUCTION_INFO));
     let encoding = vmx_operand::register(&vcpu.regs, cpu.vmcs(), info.number_2());
@@ -307,8 +354,7 @@ fn shadow_access<C: Cpu, W: World>(vcpu: &mut Vcpu, cpu: &mut C, world: &W, reas
         }
     };
     if let (Some((at, denied)), Some(nested)) = (denied.take(), &mut vcpu.nested) {
-        const LINEAR: EptQualification = EptQualification::LINEAR_VALID.union(EptQualification::TRANSLATED);
-        let exit = nested.denied_to_l0(cpu, denied, at, LINEAR.bits());
+        let exit = nested.denied_to_l0(cpu, denied, at, OPERAND.bits());
         return synthesize(vcpu, cpu, world, exit);
     }
     match outcome {
@@ -317,7 +363,7 @@ fn shadow_access<C: Cpu, W: World>(vcpu: &mut Vcpu, cpu: &mut C, world: &W, reas
             cpu.vmcs().write(GUEST_RFLAGS, outcome.flags(flags));
             skip_instruction(vcpu, cpu)
         }
-        Err(fault) => l2_fault(vcpu, cpu, world, fault),
+        Err(fault) => vcpu.inject_fault(cpu, fault),
     }
 }
 

@@ -32,10 +32,8 @@ impl<C: Cpu, W: World> Msrs<C> for ListedMsrs<'_, W> {
             Msr::EFER => vmcs.read(GUEST_IA32_EFER),
             Msr::FS_BASE => vmcs.read(GUEST_FS_BASE),
             Msr::GS_BASE => vmcs.read(GUEST_GS_BASE),
-            Msr::TSC => {
-                let offset = vmcs.read(TSC_OFFSET);
-                cpu.tsc().wrapping_add(offset)
-            }
+            // L1's: what vmcs12 adds to it is for L2's instructions.
+            Msr::TSC => cpu.tsc().wrapping_add(self.vcpu.tsc_offset),
             _ => match cpu.guest_msr(msr) {
                 Some(value) => value,
                 None => read_value(self.vcpu, cpu, msr).map_err(|_| NoSuchMsr)?,

@@ -1,6 +1,6 @@
 //! IN and OUT, INS and OUTS.
 
-use arch::{Gpr, Linear, Width};
+use arch::{Gpr, GuestMemory, Linear, Width};
 use emulate::{Done, Failure, IoString, Ports};
 use vmcs::fields::*;
 use vmcs::qualification::IoAccess;
@@ -38,6 +38,19 @@ pub(super) fn handle<C: Cpu, W: World>(vcpu: &mut Vcpu, cpu: &mut C, world: &W, 
 /// INS and OUTS: the operand in memory is the emulator's business.
 #[cold]
 fn string<C: Cpu, W: World>(vcpu: &mut Vcpu, cpu: &mut C, world: &W, access: IoAccess) -> Next {
+    let from = cpu.vmcs().read(GUEST_RIP);
+    let (outcome, to) = transfer(vcpu, cpu, world, world.memory(), access);
+    finish(vcpu, cpu, outcome, from, to)
+}
+
+/// Executes INS or OUTS with the operand in `memory`. Also returns where the instruction ends.
+pub(super) fn transfer<C: Cpu, W: World>(
+    vcpu: &mut Vcpu,
+    cpu: &mut C,
+    world: &W,
+    memory: &dyn GuestMemory,
+    access: IoAccess,
+) -> (Result<Done, Failure>, u64) {
     let now = cpu.tsc();
     let from = cpu.vmcs().read(GUEST_RIP);
     let info = InstructionInfo(cpu.vmcs().read(VM_EXIT_INSTRUCTION_INFO));
@@ -53,8 +66,12 @@ fn string<C: Cpu, W: World>(vcpu: &mut Vcpu, cpu: &mut C, world: &W, access: IoA
         length: (length & 0xf) as u8,
     };
     let mut registers = VmcsRegisters::new(cpu.vmcs(), &mut vcpu.regs, &vcpu.cpuid, from);
-    let outcome = emulate::string_io(&mut registers, world.memory(), &mut WorldPorts { world, now }, &io);
-    let to = registers.rip;
+    let outcome = emulate::string_io(&mut registers, memory, &mut WorldPorts { world, now }, &io);
+    (outcome, registers.rip)
+}
+
+/// What came of it: the guest goes on behind it, at the rest of it, or in the handler of a fault.
+pub(super) fn finish(vcpu: &mut Vcpu, cpu: &mut impl Cpu, outcome: Result<Done, Failure>, from: u64, to: u64) -> Next {
     match outcome {
         Ok(Done::Complete) => finish_at(vcpu, cpu, from, to).attending(),
         Ok(Done::Repeating) => pause_between_iterations(vcpu, cpu),

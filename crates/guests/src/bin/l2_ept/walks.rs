@@ -10,7 +10,7 @@ use vmcs::fields::{
     VM_ENTRY_INTERRUPTION_INFO,
 };
 
-use crate::{flush, read, with_ept};
+use crate::{PAGE, flush, once, read, with_ept};
 
 /// EPTP bit 6: accessed and dirty flags.
 pub(crate) const ACCESSED_DIRTY: u64 = 1 << 6;
@@ -52,6 +52,29 @@ pub(crate) fn all() {
     permit(&mut l2, "all, with EPT's own flags", ALL);
     equal("accessed and dirty in EPT", memory::read::<u64>(entry) & 0x300, 0x300);
     delivery();
+    ports();
+}
+
+/// What a string instruction sends to a port is L2's, not what L1 has at that address.
+fn ports() {
+    println!("OUTSB from a page that is another one of L1's");
+    let (mut l2, tables) = with_ept();
+    let other = PAGE + 4096;
+    let entry = tables.entry(PAGE, 1);
+    memory::write(PAGE, 0xc3_u64);
+    memory::write(other, u64::from_le_bytes(*b" of L2\r\n"));
+    for (what, value) in [("there", other | ALL | WRITE_BACK), ("not there", 0)] {
+        memory::write(entry, value);
+        flush();
+        once(&mut l2, what, || {
+            // SAFETY: COM1 is ours, which the BIOS or the console made ready; 8 bytes fit into its buffer.
+            unsafe {
+                core::arch::asm!("rep outsb", in("dx") 0x3f8_u16, inout("rsi") PAGE => _, inout("rcx") 8_u64 => _);
+            };
+        });
+    }
+    memory::write(entry, PAGE | ALL | WRITE_BACK);
+    flush();
 }
 
 /// An event whose frame cannot be pushed.

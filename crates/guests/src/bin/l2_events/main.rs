@@ -9,6 +9,7 @@ mod exceptions;
 mod external;
 mod injection;
 mod nmi;
+mod stepping;
 mod windows;
 
 use core::sync::atomic::{AtomicU64, Ordering};
@@ -41,6 +42,7 @@ fn main() {
     external::all();
     nmi::all();
     debug::all();
+    stepping::all();
     println!("done");
 }
 
