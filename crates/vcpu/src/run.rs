@@ -72,26 +72,20 @@ impl Vcpu {
     /// Everything that may have to happen before an entry. `Some` when there is none.
     pub(crate) fn attend<C: Cpu, W: World>(&mut self, cpu: &mut C, world: &W) -> Option<Left> {
         self.attention = false;
-        let mut startup = None;
-        let now = loop {
-            if let Some(stop) = world.stop() {
-                return Some(Left::Stop(stop));
-            }
-            let now = cpu.tsc();
-            if now >= world.deadline() {
-                world.tick(now);
-            }
-            if now >= self.deadline {
-                self.apic.registers().tick(now.wrapping_add(self.tsc_offset));
-            }
-            match self.take_mail(cpu, world) {
-                Ok(page) => startup = startup.or(page),
-                Err(left) => return Some(left),
-            }
-            if !cpu.take_late_kick() {
-                break now;
-            }
+        let now = cpu.tsc();
+        if now >= world.deadline() {
+            world.tick(now);
+        }
+        if now >= self.deadline {
+            self.apic.registers().tick(now.wrapping_add(self.tsc_offset));
+        }
+        let startup = match self.take_mail(cpu, world) {
+            Ok(startup) => startup,
+            Err(left) => return Some(left),
         };
+        if let Some(stop) = world.stop() {
+            return Some(Left::Stop(stop));
+        }
         self.deadline = self.machine_time(now, self.apic.settings().deadline());
         self.sample_pic(world);
         if self.in_l2 {
@@ -132,7 +126,11 @@ impl Vcpu {
     /// returned.
     fn take_mail<C: Cpu, W: World>(&mut self, cpu: &mut C, world: &W) -> Result<Option<u8>, Left> {
         let mailbox = world.mailbox();
-        let events = if mailbox.is_empty() { Events::NONE } else { self.apic.registers().drain(mailbox) };
+        let mut events = if mailbox.is_empty() { Events::NONE } else { self.apic.registers().drain(mailbox) };
+        while cpu.take_late_kick() {
+            // What it was for is looked at after this, but for mail.
+            events = events.then(self.apic.registers().drain(mailbox));
+        }
         self.nmi_pending |= events.nmi;
         self.extint_message |= events.extint;
         self.init_latched |= events.init;
