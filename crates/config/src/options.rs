@@ -163,9 +163,9 @@ impl ImageOptions {
                     Ok(())
                 }
                 Some(("apicv", value)) => switch(value).map(|on| options.apicv = on),
-                _ => {
-                    Err("apicv=, console=, log=, end=, pcpus=, vmcs-shadowing=, watchdog=, xapic-id=, report=caps or selftest=")
-                }
+                _ => Err(
+                    "apicv=, console=, log=, end=, pcpus=, vmcs-shadowing=, watchdog=, xapic-id=, report=caps or selftest=",
+                ),
             };
             result.map_err(|expected| OptionsError { word: cut(word), expected })?;
         }
