@@ -28,6 +28,8 @@ pub struct ImageOptions {
     /// `xapic-id=fixed|writable`: whether guests can change their APIC ids in xAPIC mode, which is for the processor's model to
     /// say (SDM 3A 11.4.6 "Local APIC ID").
     pub writable_xapic_ids: bool,
+    /// `apicv=on|off`: whether the processor delivers interrupts to guests by itself, where it can.
+    pub apicv: bool,
 }
 
 impl Default for ImageOptions {
@@ -42,6 +44,7 @@ impl Default for ImageOptions {
             pcpus: None,
             vmcs_shadowing: true,
             writable_xapic_ids: false,
+            apicv: true,
         }
     }
 }
@@ -159,9 +162,10 @@ impl ImageOptions {
                     options.writable_xapic_ids = word.ends_with("=writable");
                     Ok(())
                 }
-                _ => {
-                    Err("console=, log=, end=, pcpus=, vmcs-shadowing=, watchdog=, xapic-id=, report=caps or selftest=")
-                }
+                Some(("apicv", value)) => switch(value).map(|on| options.apicv = on),
+                _ => Err(
+                    "apicv=, console=, log=, end=, pcpus=, vmcs-shadowing=, watchdog=, xapic-id=, report=caps or selftest=",
+                ),
             };
             result.map_err(|expected| OptionsError { word: cut(word), expected })?;
         }
@@ -230,7 +234,7 @@ mod tests {
     fn options() {
         let parsed = ImageOptions::parse(
             "out/nestling.elf console=none log=com1 end=halt selftest=entry pcpus=3 vmcs-shadowing=off end=bochs \
-             watchdog=on report=caps xapic-id=writable",
+             apicv=off watchdog=on report=caps xapic-id=writable",
         )
         .unwrap();
         let expected = ImageOptions {
@@ -243,6 +247,7 @@ mod tests {
             pcpus: Some(3),
             vmcs_shadowing: false,
             writable_xapic_ids: true,
+            apicv: false,
         };
         assert_eq!(parsed, expected);
         assert_eq!(ImageOptions::parse(" "), Ok(ImageOptions::default()));
@@ -258,6 +263,7 @@ mod tests {
             ("pcpus=-1", "pcpus=-1"),
             ("verbose=1", "verbose=1"),
             ("vmcs-shadowing=1", "vmcs-shadowing=1"),
+            ("apicv=auto", "apicv=auto"),
             ("watchdog=1", "watchdog=1"),
             ("xapic-id=9", "xapic-id=9"),
             ("report=all", "report=all"),

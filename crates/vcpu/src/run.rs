@@ -43,6 +43,7 @@ impl Vcpu {
                     return left;
                 }
                 self.lend_apic(cpu, world);
+                self.calm = !self.has_event_outside_apic();
             }
             let next = if self.in_l2 {
                 self.arm_timer_for_l2(cpu, world);
@@ -71,9 +72,6 @@ impl Vcpu {
     /// Everything that may have to happen before an entry. `Some` when there is none.
     pub(crate) fn attend<C: Cpu, W: World>(&mut self, cpu: &mut C, world: &W) -> Option<Left> {
         self.attention = false;
-        if let Some(stop) = world.stop() {
-            return Some(Left::Stop(stop));
-        }
         let now = cpu.tsc();
         if now >= world.deadline() {
             world.tick(now);
@@ -85,6 +83,9 @@ impl Vcpu {
             Ok(startup) => startup,
             Err(left) => return Some(left),
         };
+        if let Some(stop) = world.stop() {
+            return Some(Left::Stop(stop));
+        }
         self.deadline = self.machine_time(now, self.apic.settings().deadline());
         self.sample_pic(world);
         if self.in_l2 {
@@ -125,7 +126,11 @@ impl Vcpu {
     /// returned.
     fn take_mail<C: Cpu, W: World>(&mut self, cpu: &mut C, world: &W) -> Result<Option<u8>, Left> {
         let mailbox = world.mailbox();
-        let events = if mailbox.is_empty() { Events::NONE } else { self.apic.registers().drain(mailbox) };
+        let mut events = if mailbox.is_empty() { Events::NONE } else { self.apic.registers().drain(mailbox) };
+        while cpu.take_late_kick() {
+            // What it was for is looked at after this, but for mail.
+            events = events.then(self.apic.registers().drain(mailbox));
+        }
         self.nmi_pending |= events.nmi;
         self.extint_message |= events.extint;
         self.init_latched |= events.init;
