@@ -17,7 +17,9 @@ mod memory;
 mod panic;
 mod processor;
 mod reports;
+mod resident;
 mod run;
+mod scheduler;
 mod screen;
 mod tables;
 mod vm;
@@ -141,6 +143,7 @@ unsafe extern "sysv64" fn boot_main(magic: u32, info: u32) -> ! {
         boot: info,
         capabilities,
         on_bochs: chosen.end == config::End::Bochs,
+        ports: [chosen.console, chosen.log],
         self_test: chosen.self_test,
         vmcs_shadowing: chosen.vmcs_shadowing,
         processors,

@@ -9,9 +9,9 @@ use hw::lock::Lock;
 use vcpu::Stop;
 use vlapic::{Directory, Hardware, Identity, Inhibits, Mailbox, Reason, VirtualApicPage};
 
-use crate::console;
 use crate::guest_memory::GuestRam;
 use crate::reports::Reports;
+use crate::{console, scheduler};
 
 /// Most vCPUs of a VM.
 pub(crate) const MAX_VCPUS: usize = 64;
@@ -38,6 +38,10 @@ pub(crate) struct Vm {
     inhibits: Inhibits,
     apic_changes: AtomicU32,
     posts: &'static [Post],
+    /// The number of its first vCPU on the machine.
+    first: u16,
+    /// vCPUs that have not stopped.
+    left: AtomicU32,
     /// vCPUs that only another vCPU can wake.
     deaf: AtomicU64,
     stopping: AtomicBool,
@@ -49,9 +53,9 @@ pub(crate) struct Vm {
 #[repr(C, align(4096))]
 pub(crate) struct Post {
     mailbox: Mailbox,
-    /// The processor that runs the vCPU.
+    /// The processor that the vCPU has at this moment, plus 1; 0 when it has none.
     processor: AtomicU32,
-    /// The vCPU is alone on that processor, which takes posted interrupts in by itself.
+    /// While the vCPU has it, the processor takes posted interrupts in by itself.
     takes_posted: AtomicBool,
     /// The task priority stands in the virtual-APIC page, where the guest changes it unnoticed.
     has_tpr_shadow: AtomicBool,
@@ -62,11 +66,14 @@ pub(crate) struct Post {
 pub(crate) const TIMEKEEPER: usize = 0;
 
 impl Vm {
-    /// A VM whose devices are `platform`.
-    pub(crate) fn new(memory: GuestRam, posts: &'static [Post], platform: Platform) -> Self {
+    /// A VM whose devices are `platform`. On the machine its first vCPU has the number `first`, the others follow.
+    pub(crate) fn new(memory: GuestRam, posts: &'static [Post], first: u16, platform: Platform) -> Self {
         Self {
             memory,
             posts,
+            first,
+            // At most 64.
+            left: AtomicU32::new(u32::try_from(posts.len()).unwrap_or(0)),
             reports: Lock::new(Reports::new()),
             device_deadline: AtomicU64::new(platform.deadline()),
             pic_asserted: AtomicBool::new(platform.pic_has_interrupt()),
@@ -98,9 +105,10 @@ impl Vm {
         hw::physmem::physical(&self.posts[index].mailbox)
     }
 
-    /// Says which processor runs vCPU `index`.
-    pub(crate) fn place(&self, index: usize, processor: u32) {
-        self.posts[index].processor.store(processor, Ordering::Release);
+    /// The number of vCPU `index` on the machine.
+    pub(crate) fn number(&self, index: usize) -> u16 {
+        // At most 64.
+        self.first + (index & 63) as u16
     }
 
     /// The virtual-APIC page of vCPU `index`.
@@ -166,19 +174,30 @@ impl Vm {
         (self.apic_changes.load(Ordering::Relaxed), &self.inhibits)
     }
 
-    /// Makes the processor of vCPU `index` look around, unless it is the one that asks.
-    pub(crate) fn kick(&self, index: usize) {
-        let processor = self.posts[index].processor.load(Ordering::Acquire);
-        if processor != hw::percpu::number() {
-            hw::apic::kick(processor);
+    /// If vCPU `index` has a processor, ends its guest's run, so that it looks around, and is true. A vCPU without one looks
+    /// before it runs its guest again. Nothing need be done for the one that asks itself.
+    pub(crate) fn kick(&self, index: usize) -> bool {
+        let processor = self.posts[index].processor.load(Ordering::SeqCst);
+        if processor != 0 && processor - 1 != hw::percpu::number() {
+            hw::apic::kick(processor - 1);
+        }
+        processor != 0
+    }
+
+    /// The same; and ends its sleep.
+    pub(crate) fn wake(&self, index: usize) {
+        if !self.kick(index) {
+            scheduler::wake(self.number(index));
         }
     }
 
-    /// The same for interrupts that were posted, to a vCPU that is alone on its processor.
+    /// The same for interrupts that were posted to vCPU `index`: a processor that takes them in by itself need not leave its guest.
     fn notify(&self, index: usize) {
-        let processor = self.posts[index].processor.load(Ordering::Acquire);
-        if processor != hw::percpu::number() {
-            hw::apic::notify(processor);
+        let processor = self.posts[index].processor.load(Ordering::SeqCst);
+        if processor == 0 || !self.posts[index].takes_posted.load(Ordering::Relaxed) {
+            self.wake(index);
+        } else if processor - 1 != hw::percpu::number() {
+            hw::apic::notify(processor - 1);
         }
     }
 
@@ -196,10 +215,10 @@ impl Vm {
                 let is_posted = matches!(message.mode, DeliveryMode::Fixed | DeliveryMode::LowestPriority)
                     && !message.level_triggered
                     && message.vector > 15;
-                if is_posted && post.takes_posted.load(Ordering::Relaxed) {
+                if is_posted {
                     self.notify(target);
                 } else {
-                    self.kick(target);
+                    self.wake(target);
                 }
             }
         }
@@ -222,10 +241,10 @@ impl Vm {
         let mut platform = self.platform.lock();
         let result = act(&mut platform, &mut Wires { vm: self });
         let deadline = platform.deadline();
-        let before = self.device_deadline.swap(deadline, Ordering::AcqRel);
+        let before = self.device_deadline.swap(deadline, Ordering::SeqCst);
         drop(platform);
         if deadline < before {
-            self.kick(TIMEKEEPER);
+            self.wake(TIMEKEEPER);
         }
         result
     }
@@ -233,9 +252,9 @@ impl Vm {
     /// The VM must stop. The first reason counts; every vCPU learns of it.
     pub(crate) fn end(&self, stop: Stop) {
         self.stop.lock().get_or_insert(stop);
-        self.stopping.store(true, Ordering::Release);
+        self.stopping.store(true, Ordering::SeqCst);
         for index in 0..self.cpus() {
-            self.kick(index);
+            self.wake(index);
         }
     }
 
@@ -247,19 +266,25 @@ impl Vm {
 
     /// Whether vCPU `index`, which waits, must look at the PIC again.
     pub(crate) fn take_pic_change(&self, index: usize) -> bool {
-        index == TIMEKEEPER && self.pic_rose.load(Ordering::Relaxed) && self.pic_rose.swap(false, Ordering::AcqRel)
+        index == TIMEKEEPER && self.pic_rose.load(Ordering::SeqCst) && self.pic_rose.swap(false, Ordering::AcqRel)
     }
 
-    /// Whether another vCPU that lives on the processor of vCPU `index` was sent something.
-    pub(crate) fn neighbour_has_mail(&self, index: usize) -> bool {
-        let home = self.posts[index].processor.load(Ordering::Relaxed);
-        let mut others = self.posts.iter().enumerate().filter(|(other, _)| *other != index);
-        others.any(|(_, post)| post.processor.load(Ordering::Relaxed) == home && !post.mailbox.is_empty())
+    /// vCPU `index` has got `processor`: before it takes its mail, so that nobody thinks that nothing can wake it.
+    pub(crate) fn runs(&self, index: usize, processor: u32) {
+        self.posts[index].processor.store(processor + 1, Ordering::SeqCst);
+        if self.deaf.load(Ordering::Relaxed) & 1 << index != 0 {
+            self.deaf.fetch_and(!(1 << index), Ordering::AcqRel);
+        }
     }
 
-    /// vCPU `index` is about to run: before it takes its mail, so that nobody thinks that nothing can wake it.
-    pub(crate) fn runs(&self, index: usize) {
-        self.deaf.fetch_and(!(1 << index), Ordering::AcqRel);
+    /// vCPU `index` has no processor any more: before its mail is looked at for the last time.
+    pub(crate) fn leaves(&self, index: usize) {
+        self.posts[index].processor.store(0, Ordering::SeqCst);
+    }
+
+    /// One of its vCPUs never runs again. Whether it was the last one.
+    pub(crate) fn vcpu_stopped(&self) -> bool {
+        self.left.fetch_sub(1, Ordering::AcqRel) == 1
     }
 
     /// vCPU `index` waits; `deaf` when no interrupt can wake it. When all are deaf, nothing ever will: the VM ends, and
@@ -292,8 +317,8 @@ impl Outside for Wires<'_> {
     fn pic_output(&mut self, asserted: bool) {
         self.vm.pic_asserted.store(asserted, Ordering::Release);
         if asserted {
-            self.vm.pic_rose.store(true, Ordering::Release);
-            self.vm.kick(TIMEKEEPER);
+            self.vm.pic_rose.store(true, Ordering::SeqCst);
+            self.vm.wake(TIMEKEEPER);
         }
     }
 

@@ -112,6 +112,8 @@ pub struct Identity {
     pub frequencies: Frequencies,
     /// L1 has VMX: [`Vcpu::give_vmx`] follows.
     pub has_vmx: bool,
+    /// It is the only vCPU of the machine: nobody sends it kicks.
+    pub is_alone: bool,
     /// The machine is Bochs, whose error with several processors needs `exits/lost_rip.rs`. Never on a real machine.
     pub repairs_lost_rip: bool,
 }
@@ -172,7 +174,7 @@ impl Vcpu {
             mcg_status: 0,
             inhibits: [false; 2],
             repairs_lost_rip: identity.repairs_lost_rip,
-            kick_patience: (identity.repairs_lost_rip && identity.cpus > 1)
+            kick_patience: (identity.repairs_lost_rip && !identity.is_alone)
                 .then_some(identity.frequencies.tsc_hz / 1000),
             deadline: u64::MAX,
             slice_end: u64::MAX,

@@ -338,7 +338,14 @@ impl Bench {
             nmis: 0,
         };
         let frequencies = Frequencies { tsc_hz: 100_000_000, bus_hz: 100_000_000 };
-        let identity = Identity { index, cpus: 2, frequencies, has_vmx: vmcs12.is_some(), repairs_lost_rip: true };
+        let identity = Identity {
+            index,
+            cpus: 2,
+            frequencies,
+            has_vmx: vmcs12.is_some(),
+            is_alone: false,
+            repairs_lost_rip: true,
+        };
         let mut vcpu = Vcpu::new(cpuid, &machine, &controls, identity);
         let page = HostPhys(0x1000);
         let pages =
