@@ -4,7 +4,7 @@
 //!
 //! ```toml
 //! [[vm]]
-//! name = "linux"                       # for the log; no two alike
+//! name = "linux"                       # for log and console: letters, digits, - and _; no two alike
 //! kernel = "vmlinuz"                   # a boot module: Linux bzImage or multiboot1 kernel
 //! initrd = "initrd.img"                # a boot module; Linux only
 //! modules = [{ file = "disk", command-line = "disk root" }]   # boot modules; multiboot1 only

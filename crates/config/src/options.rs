@@ -57,6 +57,9 @@ pub enum SerialPort {
 }
 
 impl SerialPort {
+    /// All of them, by number.
+    pub const ALL: [Self; 4] = [Self::Com1, Self::Com2, Self::Com3, Self::Com4];
+
     /// Its name in options and descriptions.
     pub const fn name(self) -> &'static str {
         match self {
@@ -69,7 +72,7 @@ impl SerialPort {
 
     /// The port of this name.
     pub(crate) fn named(name: &str) -> Option<Self> {
-        [Self::Com1, Self::Com2, Self::Com3, Self::Com4].into_iter().find(|port| port.name() == name)
+        Self::ALL.into_iter().find(|port| port.name() == name)
     }
 
     /// First I/O port, where PCs have always had it.

@@ -18,7 +18,7 @@ use vmcs::Capabilities;
 use crate::guest_memory::GuestRam;
 use crate::machine::Machine;
 use crate::memory::{Memory, make_memory};
-use crate::vm::{Post, Vm};
+use crate::vm::{Numbers, Post, Vm};
 
 /// A sentence for the user that says why a guest cannot be made.
 pub(crate) type Sentence = String<256>;
@@ -78,17 +78,17 @@ static DEMO: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/demo.deflate"));
 /// Its bytes when it is unpacked.
 const DEMO_LENGTH: usize = include!(concat!(env!("OUT_DIR"), "/demo_length"));
 
-/// Makes the VM that `description` describes, out of boot modules that `module` finds by name. Its first vCPU has the number
-/// `first` on the machine.
+/// Makes the VM that `description` describes, out of boot modules that `module` finds by name.
+#[inline(never)]
 pub(crate) fn make(
     description: &Description,
-    first: u16,
+    numbers: Numbers,
     on: &Machine,
     module: impl Fn(&str) -> Option<&'static [u8]>,
 ) -> Result<Guest, Sentence> {
     let machine = on.capabilities;
     let controls = Controls::choose(&machine).map_err(|missing| sentence(format_args!("{missing}")))?;
-    if first == 0 {
+    if numbers.vm == 0 {
         log_controls(&controls);
     }
     let cpus = description.cpus as usize;
@@ -107,7 +107,7 @@ pub(crate) fn make(
         now,
     });
     let posts = posts(cpus)?;
-    let vm: &'static Vm = leak_one(Vm::new(ram, posts, first, platform))?;
+    let vm: &'static Vm = leak_one(Vm::new(ram, posts, numbers, platform))?;
 
     let has_rdtscp = controls.secondary.chosen.contains(vmcs::controls::SecondaryBased::ENABLE_RDTSCP);
     let has_vmx = description.nested;
@@ -139,7 +139,7 @@ pub(crate) fn make(
         io_bitmap_a: physmem::physical(io_bitmap_a),
         io_bitmap_b: physmem::physical(io_bitmap_b),
         shadowing,
-        vpid: first + 1,
+        vpid: numbers.first_vcpu + 1,
     };
     // The APIC timer of the machine counts at the bus frequency; L1 gets the same, as far as CPUID tells, else the TSC's.
     let frequencies = Frequencies { tsc_hz, bus_hz: tsc_hz };
@@ -158,7 +158,7 @@ pub(crate) fn make(
         msr_bitmap_words: unsafe { &*core::ptr::from_mut(msr_bitmap).cast() },
         apic,
         on_bochs: on.on_bochs,
-        self_test: on.self_test.filter(|_| first == 0),
+        self_test: on.self_test.filter(|_| numbers.vm == 0),
         is_alone: false,
     })
 }
@@ -176,6 +176,7 @@ pub(crate) fn no_memory_for_tables() -> Sentence {
 }
 
 /// Loads the kernel, its initrd and its modules.
+#[inline(never)]
 fn load(
     description: &Description,
     memory: &GuestRam,
@@ -277,15 +278,29 @@ pub(crate) fn sentence(text: core::fmt::Arguments<'_>) -> Sentence {
 }
 
 /// The control words as "wanted, allowed, chosen".
+#[inline(never)]
 fn log_controls(controls: &Controls) {
-    macro_rules! log {
-        ($name:literal, $choice:expr) => {
-            defmt::info!($name, $choice.required, $choice.wanted, $choice.allowed0, $choice.allowed1, $choice.chosen);
+    macro_rules! words {
+        ($choice:expr) => {
+            [$choice.required, $choice.wanted, $choice.allowed0, $choice.allowed1, $choice.chosen]
+                .map(|word| word.bits())
         };
     }
-    log!("pin-based controls: required {}, wanted {}, must be 1 {}, may be 1 {}, chosen {}", controls.pin);
-    log!("primary controls: required {}, wanted {}, must be 1 {}, may be 1 {}, chosen {}", controls.primary);
-    log!("secondary controls: required {}, wanted {}, must be 1 {}, may be 1 {}, chosen {}", controls.secondary);
-    log!("exit controls: required {}, wanted {}, must be 1 {}, may be 1 {}, chosen {}", controls.exit);
-    log!("entry controls: required {}, wanted {}, must be 1 {}, may be 1 {}, chosen {}", controls.entry);
+    for (name, [required, wanted, allowed0, allowed1, chosen]) in [
+        ("pin-based", words!(controls.pin)),
+        ("primary", words!(controls.primary)),
+        ("secondary", words!(controls.secondary)),
+        ("exit", words!(controls.exit)),
+        ("entry", words!(controls.entry)),
+    ] {
+        defmt::info!(
+            "{=str} controls: required {=u32:#x}, wanted {=u32:#x}, must be 1 {=u32:#x}, may be 1 {=u32:#x}, chosen {=u32:#x}",
+            name,
+            required,
+            wanted,
+            allowed0,
+            allowed1,
+            chosen
+        );
+    }
 }

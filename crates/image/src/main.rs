@@ -9,6 +9,7 @@ mod dump;
 mod end;
 mod failed_entry;
 mod guest;
+mod guest_console;
 mod guest_memory;
 mod kept;
 mod log;

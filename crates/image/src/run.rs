@@ -17,7 +17,8 @@ use crate::end::{end, refuse};
 use crate::guest::{self, Guest, Sentence, leak_one, sentence};
 use crate::machine::{self, Machine};
 use crate::scheduler::{self, Scheduler};
-use crate::{console, processor, resident};
+use crate::vm::Numbers;
+use crate::{console, guest_console, processor, resident};
 
 /// The machine description: too large for a stack.
 static CONFIG: Lock<Config> = Lock::new(Config::new());
@@ -60,8 +61,9 @@ fn make(machine: &Machine, config: &Config) -> Result<&'static mut Scheduler, Se
     let mut members = Vec::<Member, { sched::MAX_VCPUS }>::new();
     for (vm, description) in config.vms.iter().enumerate() {
         // The description was judged: there are at most 64 vCPUs, and at most as many machines as there is room for.
-        let first = u16::try_from(members.len()).unwrap_or(u16::MAX);
-        let made = guest::make(description, first, machine, |name| module(&machine.boot, name));
+        let numbers = Numbers { vm, first_vcpu: u16::try_from(members.len()).unwrap_or(u16::MAX) };
+        guest_console::register(&description.name, description.console);
+        let made = guest::make(description, numbers, machine, |name| module(&machine.boot, name));
         let mut guest = made.map_err(|why| sentence(format_args!("{}: {why}", description.name)))?;
         guest.is_alone = cpus == 1;
         defmt::info!(
@@ -74,7 +76,7 @@ fn make(machine: &Machine, config: &Config) -> Result<&'static mut Scheduler, Se
         );
         let _ = guests.push(&*leak_one(guest)?);
         let allowed = Set(config.processors_of(vm, machine.processors));
-        for vcpu in (first..).take(description.cpus as usize) {
+        for vcpu in (numbers.first_vcpu..).take(description.cpus as usize) {
             let vm = u16::try_from(vm).unwrap_or(u16::MAX);
             let _ = members.push(Member { vcpu, vm, weight: description.weight, allowed });
         }
@@ -91,6 +93,7 @@ fn make(machine: &Machine, config: &Config) -> Result<&'static mut Scheduler, Se
 /// The last vCPU of `guest` has stopped.
 #[cold]
 pub(crate) fn virtual_machine_ended(all: &Scheduler, guest: &Guest) {
+    guest_console::ended(guest.vm.numbers.vm);
     let stop = guest.vm.stop().unwrap_or(Stop::PowerOff);
     let unsaid = guest.vm.reports.lock().unsaid();
     if unsaid > 0 {

@@ -11,7 +11,7 @@ use vlapic::{Directory, Hardware, Identity, Inhibits, Mailbox, Reason, VirtualAp
 
 use crate::guest_memory::GuestRam;
 use crate::reports::Reports;
-use crate::{console, scheduler};
+use crate::{guest_console, scheduler};
 
 /// Most vCPUs of a VM.
 pub(crate) const MAX_VCPUS: usize = 64;
@@ -38,14 +38,23 @@ pub(crate) struct Vm {
     inhibits: Inhibits,
     apic_changes: AtomicU32,
     posts: &'static [Post],
-    /// The number of its first vCPU on the machine.
-    first: u16,
+    /// Its place among the others.
+    pub numbers: Numbers,
     /// vCPUs that have not stopped.
     left: AtomicU32,
     /// vCPUs that only another vCPU can wake.
     deaf: AtomicU64,
     stopping: AtomicBool,
     stop: Lock<Option<Stop>>,
+}
+
+/// What tells a VM from the others of the machine.
+#[derive(Clone, Copy)]
+pub(crate) struct Numbers {
+    /// Its own number, in the order of the description.
+    pub vm: usize,
+    /// The number of its first vCPU on the machine; the others follow.
+    pub first_vcpu: u16,
 }
 
 /// Where others reach a vCPU. It begins a page, where processors that want a posted-interrupt descriptor look for nothing else
@@ -66,12 +75,12 @@ pub(crate) struct Post {
 pub(crate) const TIMEKEEPER: usize = 0;
 
 impl Vm {
-    /// A VM whose devices are `platform`. On the machine its first vCPU has the number `first`, the others follow.
-    pub(crate) fn new(memory: GuestRam, posts: &'static [Post], first: u16, platform: Platform) -> Self {
+    /// A VM whose devices are `platform`.
+    pub(crate) fn new(memory: GuestRam, posts: &'static [Post], numbers: Numbers, platform: Platform) -> Self {
         Self {
             memory,
             posts,
-            first,
+            numbers,
             // At most 64.
             left: AtomicU32::new(u32::try_from(posts.len()).unwrap_or(0)),
             reports: Lock::new(Reports::new()),
@@ -108,7 +117,7 @@ impl Vm {
     /// The number of vCPU `index` on the machine.
     pub(crate) fn number(&self, index: usize) -> u16 {
         // At most 64.
-        self.first + (index & 63) as u16
+        self.numbers.first_vcpu + (index & 63) as u16
     }
 
     /// The virtual-APIC page of vCPU `index`.
@@ -185,6 +194,7 @@ impl Vm {
     }
 
     /// The same; and ends its sleep.
+    #[inline(never)]
     pub(crate) fn wake(&self, index: usize) {
         if !self.kick(index) {
             scheduler::wake(self.number(index));
@@ -323,7 +333,7 @@ impl Outside for Wires<'_> {
     }
 
     fn serial_out(&mut self, byte: u8) {
-        console::put(byte);
+        guest_console::put(self.vm.numbers.vm, byte);
     }
 
     fn power(&mut self, request: PowerRequest) {
