@@ -10,6 +10,7 @@
 mod apic_abuse;
 mod ends;
 mod mmio_storm;
+mod neighbour;
 mod storms;
 
 use guests::{Fault, apic, entry, exit, multiboot, pic, println};
@@ -17,7 +18,7 @@ use guests::{Fault, apic, entry, exit, multiboot, pic, println};
 entry!(main);
 
 /// What a machine survives.
-const SURVIVED: [(&str, fn()); 12] = [
+const SURVIVED: [(&str, fn()); 14] = [
     ("outside_memory", storms::outside_memory),
     ("jump_nowhere", storms::jump_nowhere),
     ("unknown_port", storms::unknown_port),
@@ -30,6 +31,9 @@ const SURVIVED: [(&str, fn()); 12] = [
     ("mmio_storm_ioapic", mmio_storm::ioapic),
     ("icr_storm", apic_abuse::icr_storm),
     ("apic_base_moved", apic_abuse::base_moved),
+    // Takes all of a processor that it can get; `ticks=N` says for how many million ticks.
+    ("spin_deaf", neighbour::spin_deaf),
+    ("ipi_flood", neighbour::ipi_flood),
 ];
 
 /// What ends the machine, or never ends.
