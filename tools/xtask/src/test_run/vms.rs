@@ -103,8 +103,9 @@ fn folder(name: &str) -> Result<(std::path::PathBuf, Built)> {
     Ok((emulator::run_folder(name)?, build::all()?))
 }
 
-/// Runs the guests that `text` describes, on `pcpus` processors, with files from `dir`.
+/// Runs the guests that `text` describes, on `pcpus` processors, with files from `dir`, in which nothing has run yet.
 fn run(dir: &Path, built: &Built, pcpus: u32, text: &str) -> Result<Ended> {
+    places::make_folder(dir)?;
     for kernel in text.lines().filter_map(|line| line.strip_prefix("kernel = \"")?.strip_suffix('"')) {
         if !dir.join(kernel).exists() {
             std::fs::copy(built.guest(kernel), dir.join(kernel)).with_context(|| kernel.to_owned())?;
@@ -215,14 +216,15 @@ const NEIGHBOURS: [(&str, u64, u8); 4] = [
 pub(super) fn neighbours() -> Result<()> {
     const WORK: &str = "work=50";
     let (dir, built) = folder("vms-neighbours")?;
-    let alone = run(&dir, &built, 1, &small("alone", "share", WORK, ""))?;
+    let alone = run(&dir.join("alone"), &built, 1, &small("alone", "share", WORK, ""))?;
     alone.check_status(0)?;
     let alone = alone.number(0, "worked for ", " ticks")?;
     for (abuse, vcpus, status) in NEIGHBOURS {
         let cpus = if vcpus == 5 { 2 } else { 1 };
         let text = small("neighbour", "abuse", abuse, &format!("cpus = {cpus}"))
             + &["a", "b", "c"].map(|name| small(name, "share", WORK, "")).concat();
-        let ended = run(&dir, &built, 1, &text).with_context(|| abuse.to_owned())?;
+        let name = abuse.split(' ').next().unwrap_or(abuse);
+        let ended = run(&dir.join(name), &built, 1, &text).with_context(|| abuse.to_owned())?;
         ended.check_status(status)?;
         for vm in 1..4 {
             let took = ended.number(vm, "worked for ", " ticks")?;

@@ -84,7 +84,11 @@ fn refusals() -> Result<Vec<Case>> {
     cases.push(short);
     for (name, text, sentence) in [
         ("key", "[[vm]]\nname = \"a\"\nmemory-mib = 64\ncpu = 1\n", "nestling.toml: line 4, key cpu:"),
-        ("file", "[[vm]]\nname = \"a\"\nkernel = \"bzImage\"\nmemory-mib = 64\n", "no file \"bzImage\""),
+        (
+            "file",
+            "[[vm]]\nname = \"a\"\nkernel = \"bzImage\"\nmemory-mib = 64\n",
+            "nestling.toml: line 3, key kernel: the boot medium has no such file",
+        ),
         (
             "cpus",
             "[[vm]]\nname = \"a\"\ncpus = 40\nmemory-mib = 64\n[[vm]]\nname = \"b\"\ncpus = 40\nmemory-mib = 64\n",
