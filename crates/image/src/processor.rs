@@ -106,6 +106,7 @@ impl Processor {
         match left {
             // Who runs on, the queue says when it is asked.
             Left::SliceOver => {}
+            Left::Spins => _ = queue.lock().spins(vcpu, now),
             Left::Halted { deaf } => {
                 queue.lock().halted(vcpu, resident.deadline(), now);
                 if resident.waits(deaf) {

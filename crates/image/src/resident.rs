@@ -36,11 +36,16 @@ pub(crate) struct Resident {
     ran_on: Set,
 }
 
-/// Puts vCPU `index` of `guest` into `slot`, in the state that is returned. Apart from the caller, who keeps his place on the stack
+/// Puts vCPU `index` of `guest` into `slot`, in the state that is returned. `shares`: there may be others on its processor. Apart from the caller, who keeps his place on the stack
 /// while vCPUs run: what is made here is large.
 #[inline(never)]
-pub(crate) fn move_in(slot: &mut Option<Resident>, guest: &'static Guest, index: usize) -> Result<State, Sentence> {
-    let resident = slot.insert(Resident::new(guest, index)?);
+pub(crate) fn move_in(
+    slot: &mut Option<Resident>,
+    guest: &'static Guest,
+    index: usize,
+    shares: bool,
+) -> Result<State, Sentence> {
+    let resident = slot.insert(Resident::new(guest, index, shares)?);
     Ok(if resident.vcpu.activity() == Activity::Active { State::Ready } else { State::WaitsForSipi })
 }
 
@@ -52,7 +57,7 @@ fn move_in_nested<T>(make: impl FnOnce() -> T) -> Result<&'static mut T, Sentenc
 
 impl Resident {
     /// The vCPU `index` of the guest, its VMCSs written and active nowhere.
-    fn new(guest: &'static Guest, index: usize) -> Result<Self, Sentence> {
+    fn new(guest: &'static Guest, index: usize, shares: bool) -> Result<Self, Sentence> {
         let vmcs = zeroed_frame().ok_or_else(no_memory)?;
         let state = GuestState::new(&mut FRAMES.lock()).ok_or_else(no_memory)?;
         // At most 64 vCPUs.
@@ -114,6 +119,9 @@ impl Resident {
             notification: hw::interrupts::NOTIFICATION,
         };
         vcpu.give_apic_help(&mut cpu, &help);
+        if shares && guest.vm.cpus() > 1 {
+            vcpu.notice_spinning(&mut cpu, &guest.machine);
+        }
         guest.vm.set_help(index, hardware);
         if index == 0 {
             vcpu.start_flat(&mut cpu, guest.start);

@@ -81,12 +81,13 @@ impl Scheduler {
         })
     }
 
-    /// Makes the vCPU that `member` names, and puts it into the queue of its home.
-    pub(crate) fn add(&mut self, member: &Member, home: u16) -> Result<(), Sentence> {
+    /// Makes the vCPU that `member` names, and puts it into the queue of its home. `shares`: others may come there.
+    pub(crate) fn add(&mut self, member: &Member, home: u16, shares: bool) -> Result<(), Sentence> {
         let slot = self.residents.get(usize::from(member.vcpu)).ok_or_else(no_memory_for_tables)?;
         let guest = self.guests.get(usize::from(member.vm)).ok_or_else(no_memory_for_tables)?;
         // SAFETY: it is in no queue yet, and `&mut self` says that no other processor knows of it.
-        let state = move_in(unsafe { &mut *slot.0.get() }, guest, usize::from(member.vcpu - guest.vm.number(0)))?;
+        let state =
+            move_in(unsafe { &mut *slot.0.get() }, guest, usize::from(member.vcpu - guest.vm.number(0)), shares)?;
         SIGNALS.moves(member.vcpu, home);
         let added = self.queue(home).lock().add(*member, state, tsc::now());
         added.map_err(|_| sentence(format_args!("a processor cannot run so many vCPUs")))

@@ -22,8 +22,10 @@ pub enum Left {
     },
     /// It waits for a start-up IPI.
     WaitsForSipi,
-    /// Its slice is over.
+    /// Its slice is over, or somebody else may want the processor.
     SliceOver,
+    /// It spins, and waits for another vCPU of its VM.
+    Spins,
     /// The VM must stop.
     Stop(Stop),
 }
@@ -35,6 +37,7 @@ impl Vcpu {
     /// Runs the guest until it has to leave the processor. Its VMCS is current on `cpu`.
     pub fn run<C: Cpu, W: World>(&mut self, cpu: &mut C, world: &W, slice_end: u64) -> Left {
         self.slice_end = slice_end;
+        self.spins = false;
         // Whatever happened while the vCPU was away is looked at once.
         self.attention = true;
         loop {
@@ -108,6 +111,10 @@ impl Vcpu {
         if now >= self.slice_end || world.wanted_elsewhere() {
             self.attention = true;
             return Some(Left::SliceOver);
+        }
+        if self.spins {
+            self.attention = true;
+            return Some(Left::Spins);
         }
         // With delivery by the processor there is less to inject.
         self.lend_apic(cpu, world);

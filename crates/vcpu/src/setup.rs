@@ -178,6 +178,7 @@ impl Vcpu {
                 .then_some(identity.frequencies.tsc_hz / 1000),
             deadline: u64::MAX,
             slice_end: u64::MAX,
+            spins: false,
             timer_armed: true,
             timer02_armed: true,
             timer_shift: machine.misc.preemption_timer_shift(),
@@ -201,6 +202,22 @@ impl Vcpu {
             cr4_offered: self.cr4_offered,
             physical_address_bits: self.cpuid.physical_address_bits(),
             shadowing,
+        }
+    }
+
+    /// Lets a loop of PAUSEs end the guest's run ([`crate::Left::Spins`]), on a machine that notices such loops. The current
+    /// VMCS is vmcs01, which [`Self::write_vmcs`] has filled. L2's PAUSEs stay what L1 makes of them.
+    pub fn notice_spinning(&self, cpu: &mut impl Cpu, machine: &Capabilities) {
+        /// TSC ticks between two PAUSEs of a loop at most, and those of a loop until it is one. Who holds a lock for longer,
+        /// on a processor of its own, is waited for with an exit now and then.
+        const GAP: u32 = 128;
+        const WINDOW: u32 = 4096;
+        if machine.secondary.supports(SecondaryBased::PAUSE_LOOP_EXITING) {
+            let vmcs = cpu.vmcs();
+            let secondary = vmcs.read(SECONDARY_VM_EXEC_CONTROL) | SecondaryBased::PAUSE_LOOP_EXITING.bits();
+            vmcs.write(SECONDARY_VM_EXEC_CONTROL, secondary);
+            vmcs.write(PLE_GAP, GAP);
+            vmcs.write(PLE_WINDOW, WINDOW);
         }
     }
 

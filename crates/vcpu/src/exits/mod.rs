@@ -79,6 +79,7 @@ fn handle_decoded<C: Cpu, W: World>(vcpu: &mut Vcpu, cpu: &mut C, world: &W, rea
         Exit::Io(access) => port::handle(vcpu, cpu, world, access),
         Exit::Vmcall => instruction::vmcall(vcpu, cpu),
         Exit::Hlt => instruction::hlt(vcpu, cpu),
+        Exit::Pause => instruction::pause(vcpu, cpu),
         // The next thing to do is what `attend` does anyway.
         Exit::InterruptWindow | Exit::NmiWindow => Next::Attend,
         Exit::PreemptionTimer => {
