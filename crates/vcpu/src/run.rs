@@ -43,6 +43,7 @@ impl Vcpu {
                     return left;
                 }
                 self.lend_apic(cpu, world);
+                self.calm = !self.has_event_outside_apic();
             }
             let next = if self.in_l2 {
                 self.arm_timer_for_l2(cpu, world);

@@ -151,6 +151,7 @@ impl Vcpu {
             mtrrs: Mtrrs::new(cpuid.physical_address_bits()),
             activity: if bootstrap { Activity::Active } else { Activity::WaitForSipi },
             attention: true,
+            calm: false,
             launched: false,
             launched02: false,
             in_l2: false,
