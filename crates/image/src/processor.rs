@@ -216,9 +216,8 @@ impl Resident {
         vcpu.write_vmcs(&mut cpu, &guest.controls, &pages);
         let mut hardware = guest.apic.hardware;
         if guest.on_bochs && guest.vm.cpus() > 1 {
-            // A kick that arrives there while the guest has interrupts off delivers the virtual interrupt that waits
-            // (ARCHITECTURE.md, "Errors of the emulator").
-            hardware.delivery = false;
+            // ARCHITECTURE.md, "Errors of the emulator".
+            hardware.delivery &= apic::kick_by_nmi();
         }
         hardware.posting &= hardware.delivery && !shared;
         if index == 0 {

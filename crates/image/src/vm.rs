@@ -176,9 +176,10 @@ impl Vm {
 
     /// The same for interrupts that were posted, to a vCPU that is alone on its processor.
     fn notify(&self, index: usize) {
-        let processor = self.posts[index].processor.load(Ordering::Acquire);
+        let post = &self.posts[index];
+        let processor = post.processor.load(Ordering::Acquire);
         if processor != hw::percpu::number() {
-            hw::apic::notify(processor);
+            hw::apic::notify(processor, post.mailbox.requests(), post.virtual_apic.words());
         }
     }
 
@@ -196,7 +197,11 @@ impl Vm {
                 let is_posted = matches!(message.mode, DeliveryMode::Fixed | DeliveryMode::LowestPriority)
                     && !message.level_triggered
                     && message.vector > 15;
-                if is_posted && post.takes_posted.load(Ordering::Relaxed) {
+                // A processor takes them in whether or not the guest's APIC is enabled by software.
+                if is_posted
+                    && post.takes_posted.load(Ordering::Relaxed)
+                    && self.directory.identity(target).software_enabled
+                {
                     self.notify(target);
                 } else {
                     self.kick(target);

@@ -22,6 +22,27 @@ pub(super) fn all() -> Result<Vec<Case>> {
         case.expect.extend([Expect::ConsoleIs(path), Expect::SameAsBare]);
         cases.push(case);
     }
+    // Interrupts that the processor sends and delivers by itself: however many there are, whoever gets them does not exit.
+    for (name, cpus, vcpu, many, few) in [
+        ("ipis-self", 1, 0, "self rounds=500000", "self rounds=5"),
+        ("ipis-other", 2, 1, "other rounds=2000", "other rounds=5"),
+    ] {
+        let mut case = Case::new(name, board::DEFAULT, Kernel::Ours("ipis"), PATIENCE)?;
+        case.world = World::Both;
+        case.spec.cpus = cpus;
+        case.spec.cmdline = many.to_owned();
+        case.expect.extend([Expect::SameAsBare, Expect::SameExits { vcpu, cmdline: few }]);
+        cases.push(case);
+    }
+    let mut case = Case::new("ipis-flood", board::DEFAULT, Kernel::Ours("ipis"), PATIENCE)?;
+    case.world = World::Both;
+    case.spec.cpus = 2;
+    case.spec.cmdline = "flood rounds=20000".to_owned();
+    case.expect.extend([
+        Expect::Console("flood: the other one worked true, the last came true\nx2APIC mode: 1 taken\n".to_owned()),
+        Expect::SameAsBare,
+    ]);
+    cases.push(case);
     // Other processors. Nestling's guests have two features everywhere that Sandy Bridge of Bochs has not.
     let without = "without-x2apic without-tsc_adjust";
     for (board, short, words) in [(HASWELL, "haswell", ""), (SANDY_BRIDGE, "sandy-bridge", without)] {
