@@ -143,6 +143,7 @@ unsafe extern "sysv64" fn boot_main(magic: u32, info: u32) -> ! {
         on_bochs: chosen.end == config::End::Bochs,
         self_test: chosen.self_test,
         vmcs_shadowing: chosen.vmcs_shadowing,
+        apicv: chosen.apicv,
         processors,
     })
 }

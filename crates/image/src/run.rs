@@ -45,6 +45,9 @@ pub(crate) fn boot_processor(machine: &Machine) -> ! {
     guest.processors = machine.processors;
     guest.self_test = machine.self_test;
     guest.on_bochs = machine.on_bochs;
+    if !machine.apicv {
+        guest.vm.inhibit_all(Reason::Disabled, true);
+    }
     let guest = processor::publish(guest);
     run_here(guest);
     // The others leave their loops at the next look at the VM.
@@ -81,14 +84,18 @@ fn tell(guest: &guest::Guest) -> ! {
     if unsaid > 0 {
         defmt::info!("{=u64} more accesses to what L1's machine does not have", unsaid);
     }
-    let (changes, inhibits) = guest.vm.apic_changes();
-    if changes > 0 {
-        defmt::info!("help for the guest's APICs was switched off or on {=u32} times", changes);
+    for (reason, changes, holders) in
+        guest.vm.apic_changes().filter(|(_, changes, holders)| (*changes, *holders) != (0, 0))
+    {
+        defmt::info!(
+            "help for the guest's APICs was switched off or on {=u32} times by {}, which {=u64} have at the end",
+            changes,
+            reason,
+            holders
+        );
     }
-    for reason in Reason::ALL {
-        if inhibits.count(reason) > 0 {
-            defmt::info!("  off at the end: {} of {=u64}", reason, inhibits.count(reason));
-        }
+    if guest.vm.posted() > 0 {
+        defmt::info!("{=u64} interrupts reached a vCPU on another processor without an exit there", guest.vm.posted());
     }
     match stop {
         Stop::PowerOff | Stop::Reset | Stop::ExitPort(_) => {}

@@ -36,7 +36,12 @@ pub(crate) struct Vm {
     identities: Lock<()>,
     /// Why the processors do not help the APICs.
     inhibits: Inhibits,
-    apic_changes: AtomicU32,
+    /// How often each reason switched the help off or on.
+    apic_changes: [AtomicU32; Reason::ALL.len()],
+    /// Processors that wait for others to learn of such a change, by number.
+    waiting: AtomicU64,
+    /// Interrupts that reached a vCPU on another processor without a kick.
+    posted: AtomicU64,
     posts: &'static [Post],
     /// vCPUs that only another vCPU can wake.
     deaf: AtomicU64,
@@ -75,7 +80,9 @@ impl Vm {
             directory: Directory::new(),
             identities: Lock::new(()),
             inhibits: Inhibits::new(),
-            apic_changes: AtomicU32::new(0),
+            apic_changes: [const { AtomicU32::new(0) }; Reason::ALL.len()],
+            waiting: AtomicU64::new(0),
+            posted: AtomicU64::new(0),
             deaf: AtomicU64::new(0),
             stopping: AtomicBool::new(false),
             stop: Lock::new(None),
@@ -124,7 +131,14 @@ impl Vm {
     /// vCPU `index` has, or has no longer, a reason for which the VM does without help for APICs.
     pub(crate) fn inhibit(&self, index: usize, reason: Reason, holds: bool) {
         if self.inhibits.set_for_vcpu(index, reason, holds) {
-            self.apics_changed();
+            self.apics_changed(reason);
+        }
+    }
+
+    /// The same of the VM as a whole. No lock that another processor may wait for is held.
+    pub(crate) fn inhibit_all(&self, reason: Reason, holds: bool) {
+        if self.inhibits.set_for_vm(reason, holds) {
+            self.apics_changed(reason);
         }
     }
 
@@ -149,21 +163,42 @@ impl Vm {
         }
         drop(guard);
         if changed {
-            self.apics_changed();
+            self.apics_changed(Reason::PhysicalIdAliased);
         }
     }
 
-    /// Every processor brings its vmcs01s up to date before it runs a guest again.
-    fn apics_changed(&self) {
-        self.apic_changes.fetch_add(1, Ordering::Relaxed);
-        for index in 0..self.cpus() {
-            self.kick(index);
+    /// Returns when no vCPU can run its guest any more as it was before the change: each processor has taken a kick, and looks at
+    /// the reasons before it runs a guest again. One that waits here too runs none either, so that two need not wait for each
+    /// other.
+    fn apics_changed(&self, reason: Reason) {
+        self.apic_changes[reason as usize].fetch_add(1, Ordering::Relaxed);
+        let own = hw::percpu::number();
+        self.waiting.fetch_or(1 << own, Ordering::SeqCst);
+        for post in self.posts {
+            let processor = post.processor.load(Ordering::Acquire);
+            if processor != own {
+                let before = hw::percpu::kicks(processor);
+                hw::apic::kick(processor);
+                while hw::percpu::kicks(processor) == before
+                    && self.waiting.load(Ordering::SeqCst) & 1 << processor == 0
+                    && !self.stopping.load(Ordering::Acquire)
+                {
+                    hw::control::pause();
+                }
+            }
         }
+        self.waiting.fetch_and(!(1 << own), Ordering::SeqCst);
     }
 
-    /// How often the help for APICs was switched off or on, and why it is off now.
-    pub(crate) fn apic_changes(&self) -> (u32, &Inhibits) {
-        (self.apic_changes.load(Ordering::Relaxed), &self.inhibits)
+    /// How often each reason switched the help for APICs off or on, and why it is off now.
+    pub(crate) fn apic_changes(&self) -> impl Iterator<Item = (Reason, u32, u64)> {
+        let counts = Reason::ALL.into_iter().zip(&self.apic_changes);
+        counts.map(|(reason, count)| (reason, count.load(Ordering::Relaxed), self.inhibits.count(reason)))
+    }
+
+    /// How many interrupts reached a vCPU on another processor without a kick.
+    pub(crate) fn posted(&self) -> u64 {
+        self.posted.load(Ordering::Relaxed)
     }
 
     /// Makes the processor of vCPU `index` look around, unless it is the one that asks.
@@ -178,8 +213,10 @@ impl Vm {
     fn notify(&self, index: usize) {
         let post = &self.posts[index];
         let processor = post.processor.load(Ordering::Acquire);
-        if processor != hw::percpu::number() {
-            hw::apic::notify(processor, post.mailbox.requests(), post.virtual_apic.words());
+        if processor != hw::percpu::number()
+            && hw::apic::notify(processor, post.mailbox.requests(), post.virtual_apic.words())
+        {
+            self.posted.fetch_add(1, Ordering::Relaxed);
         }
     }
 
@@ -199,6 +236,7 @@ impl Vm {
                     && message.vector > 15;
                 // A processor takes them in whether or not the guest's APIC is enabled by software.
                 if is_posted
+                    && !self.inhibits.any()
                     && post.takes_posted.load(Ordering::Relaxed)
                     && self.directory.identity(target).software_enabled
                 {
