@@ -215,7 +215,7 @@ impl Resident {
         let mut cpu = Processor::new(current, &mut own, nested::Which::Vmcs01);
         vcpu.write_vmcs(&mut cpu, &guest.controls, &pages);
         let mut hardware = guest.apic.hardware;
-        if guest.on_bochs && guest.vm.cpus() > 1 {
+        if guest.on_bochs && guest.processors > 1 {
             // ARCHITECTURE.md, "Errors of the emulator".
             hardware.delivery &= apic::kick_by_nmi();
         }

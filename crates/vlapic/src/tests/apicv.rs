@@ -204,7 +204,7 @@ proptest! {
 
     /// Whatever is done to an APIC between two lendings, the page is as if all of it had been lent, and not what changed.
     #[test]
-    fn what_changed_is_lent(steps in prop::collection::vec((0u16..0x400, any::<u32>(), 0u8..12), 0..60), x2apic in any::<bool>()) {
+    fn what_changed_is_lent(steps in prop::collection::vec((0u16..0x400, any::<u32>(), 0u8..14), 0..100), x2apic in any::<bool>()) {
         let mut fixture = if x2apic { Fixture::x2apic(1) } else { Fixture::xapic(1) };
         let page = VirtualApicPage::new();
         for (at, value, step) in steps {
@@ -225,7 +225,13 @@ proptest! {
                     let _ = mailbox.post(vector, value & 1 != 0);
                     let _ = fixture.apic.drain(&mailbox);
                 }
-                _ => fixture.write(Register(at & 0x3f0), value),
+                10 => fixture.write(Register(at & 0x3f0), value),
+                _ => {
+                    // An entry of the local vector table, unmasked.
+                    let (register, value) = (Register(0x320 + 16 * (at % 6)), value & 0xa0ff);
+                    fixture.write(register, value);
+                    let _ = fixture.write_x2(register, u64::from(value));
+                }
             }
             if value & 0x10_0000 == 0 || fixture.apic.mode() == Mode::Disabled {
                 continue;
