@@ -25,6 +25,8 @@ pub struct ImageOptions {
     pub pcpus: Option<u32>,
     /// `vmcs-shadowing=on|off`: whether guests that are hypervisors get the processor's VMCS shadowing, where it has it.
     pub vmcs_shadowing: bool,
+    /// `apicv=on|off`: whether the processor delivers interrupts to guests by itself, where it can.
+    pub apicv: bool,
 }
 
 impl Default for ImageOptions {
@@ -38,6 +40,7 @@ impl Default for ImageOptions {
             self_test: None,
             pcpus: None,
             vmcs_shadowing: true,
+            apicv: true,
         }
     }
 }
@@ -154,7 +157,8 @@ impl ImageOptions {
                 Some(("selftest", value)) => self_test(value).map(|test| options.self_test = Some(test)),
                 Some(("pcpus", value)) => pcpus(value).map(|count| options.pcpus = Some(count)),
                 Some(("vmcs-shadowing", value)) => switch(value).map(|on| options.vmcs_shadowing = on),
-                _ => Err("console=, log=, end=, pcpus=, vmcs-shadowing=, watchdog=, report=caps or selftest="),
+                Some(("apicv", value)) => switch(value).map(|on| options.apicv = on),
+                _ => Err("apicv=, console=, log=, end=, pcpus=, vmcs-shadowing=, watchdog=, report=caps or selftest="),
             };
             result.map_err(|expected| OptionsError { word: cut(word), expected })?;
         }
@@ -223,6 +227,7 @@ mod tests {
     fn options() {
         let parsed = ImageOptions::parse(
             "out/nestling.elf console=none log=com1 end=halt selftest=entry pcpus=3 vmcs-shadowing=off end=bochs \
+             apicv=off \
              watchdog=on report=caps",
         )
         .unwrap();
@@ -235,6 +240,7 @@ mod tests {
             self_test: Some(SelfTest::Entry),
             pcpus: Some(3),
             vmcs_shadowing: false,
+            apicv: false,
         };
         assert_eq!(parsed, expected);
         assert_eq!(ImageOptions::parse(" "), Ok(ImageOptions::default()));
@@ -250,6 +256,7 @@ mod tests {
             ("pcpus=-1", "pcpus=-1"),
             ("verbose=1", "verbose=1"),
             ("vmcs-shadowing=1", "vmcs-shadowing=1"),
+            ("apicv=auto", "apicv=auto"),
             ("watchdog=1", "watchdog=1"),
             ("report=all", "report=all"),
             ("selftest=all", "selftest=all"),

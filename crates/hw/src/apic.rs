@@ -3,8 +3,9 @@
 //! SDM 3A, chapter "Advanced Programmable Interrupt Controller (APIC)". x2APIC mode is switched on wherever the processor
 //! has it: its registers need no mapping and an IPI is one write.
 
+use core::arch::{asm, global_asm};
 use core::ptr::NonNull;
-use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 
 use arch::apic::Register;
 use arch::{HostPhys, Msr};
@@ -17,10 +18,12 @@ const BASE_ENABLE: u64 = 1 << 11;
 const BASE_X2APIC: u64 = 1 << 10;
 const BASE_ADDRESS: u64 = 0x000f_ffff_ffff_f000;
 
+const ICR_NMI: u32 = 4 << 8;
 const ICR_INIT: u32 = 5 << 8;
 const ICR_STARTUP: u32 = 6 << 8;
 const ICR_PENDING: u32 = 1 << 12;
 const ICR_ASSERT: u32 = 1 << 14;
+const NOTIFY: u32 = ICR_ASSERT | NOTIFICATION as u32;
 const SVR_ENABLE: u32 = 1 << 8;
 const LVT_MASKED: u32 = 1 << 16;
 const LVT_NMI: u32 = 4 << 8;
@@ -28,6 +31,7 @@ const LVT_TSC_DEADLINE: u32 = 2 << 17;
 const DIVIDE_BY_1: u32 = 0xb;
 
 static X2APIC: AtomicBool = AtomicBool::new(false);
+static KICKS_ARE_NMIS: AtomicBool = AtomicBool::new(false);
 static PAGE: AtomicU64 = AtomicU64::new(0);
 /// Timer ticks in 2^32 TSC ticks; 0 where the timer takes a TSC deadline.
 static TIMER_RATE: AtomicU64 = AtomicU64::new(0);
@@ -146,18 +150,93 @@ pub fn send(destination: u32, vector: u8) {
     command(destination, ICR_ASSERT | u32::from(vector));
 }
 
+/// From now on kicks are NMIs: for Bochs, on which an interrupt that arrives in a guest with RFLAGS.IF clear delivers the virtual
+/// interrupt that waits there, if one does. False where the APIC is not in x2APIC mode: an NMI between the two halves of a
+/// command could not send its own.
+#[must_use]
+pub fn kick_by_nmi() -> bool {
+    KICKS_ARE_NMIS.store(is_x2apic(), Ordering::Relaxed);
+    is_x2apic()
+}
+
 /// Makes processor `number` look around: it leaves its guest or its halt, and [`crate::halt::take`] there says why.
 pub fn kick(number: u32) {
     if let Some(other) = percpu::of(number) {
-        send(other.apic_id(), KICK);
+        let how = if KICKS_ARE_NMIS.load(Ordering::Relaxed) { ICR_NMI } else { u32::from(KICK) };
+        command(other.apic_id(), ICR_ASSERT | how);
     }
 }
 
 /// The same for interrupts that were posted to the vCPU that runs there: a processor that can takes them in without leaving
-/// its guest.
-pub fn notify(number: u32) {
-    if let Some(other) = percpu::of(number) {
-        send(other.apic_id(), NOTIFICATION);
+/// its guest. `requests` are the descriptor's, and `virtual_apic` is the page into which they go. False if it had to be a kick.
+pub fn notify(number: u32, requests: &[AtomicU64; 4], virtual_apic: &[AtomicU32; 1024]) -> bool {
+    let Some(other) = percpu::of(number) else { return false };
+    if KICKS_ARE_NMIS.load(Ordering::Relaxed) {
+        core::sync::atomic::fence(Ordering::SeqCst);
+        // SAFETY: it reads both and writes the ICR, as `command` does; the APIC is in x2APIC mode.
+        unsafe { notify_or_kick(requests, virtual_apic, other.apic_id()) == NOTIFY }
+    } else {
+        command(other.apic_id(), NOTIFY);
+        true
+    }
+}
+
+// On Bochs a notification does the same harm as a kick when an interrupt waits in the page, and delivers vector 255 when no
+// request is left in the descriptor: then it is a kick. Bochs turns to another processor only behind a stretch of code without
+// a jump, of at most 32 instructions within a page, so that nothing comes between look and send.
+global_asm!(
+    r#"
+    .section .text.notify, "ax"
+    .balign 128
+notify_or_kick:
+    mov r8d, {notification}
+    mov ecx, {kick}
+    mov eax, [rsi + 0x200]
+    or eax, [rsi + 0x210]
+    or eax, [rsi + 0x220]
+    or eax, [rsi + 0x230]
+    or eax, [rsi + 0x240]
+    or eax, [rsi + 0x250]
+    or eax, [rsi + 0x260]
+    or eax, [rsi + 0x270]
+    cmovnz r8d, ecx
+    mov rax, [rdi]
+    or rax, [rdi + 8]
+    or rax, [rdi + 16]
+    or rax, [rdi + 24]
+    cmovz r8d, ecx
+    mov eax, r8d
+    mov ecx, {icr}
+    wrmsr
+    ret
+    "#,
+    notification = const NOTIFY,
+    kick = const ICR_ASSERT | ICR_NMI,
+    icr = const Msr::X2APIC_FIRST.0 + Register::ICR.0 as u32 / 16,
+);
+
+unsafe extern "sysv64" {
+    /// The third argument, in EDX, is the high half of the command, the destination; the low half is returned.
+    fn notify_or_kick(requests: &[AtomicU64; 4], virtual_apic: &[AtomicU32; 1024], destination: u32) -> u32;
+}
+
+/// Where kicks are NMIs: takes the notification of posts that L0 has just taken out of the descriptor, which must not find it
+/// empty in a guest. True if a kick came with it: there may be more to look at.
+pub fn take_late() -> bool {
+    if !KICKS_ARE_NMIS.load(Ordering::Relaxed) {
+        return false;
+    }
+    let kicks = || percpu::this().kicks.load(Ordering::Relaxed);
+    let before = kicks();
+    // SAFETY: handlers set flags of this processor only.
+    unsafe { asm!("sti", "nop", "cli", options(nostack)) };
+    kicks() != before
+}
+
+/// An NMI came while L0 ran. If it was a kick, it must still end the run of a guest that may be about to begin.
+pub(crate) fn keep_kick() {
+    if KICKS_ARE_NMIS.load(Ordering::Relaxed) {
+        send(id(), KICK);
     }
 }
 

@@ -5,7 +5,7 @@ use core::arch::asm;
 use arch::Msr;
 use arch::control::{Cr0, Cr4, Efer};
 
-use crate::msr;
+use crate::{gdt, msr};
 
 macro_rules! registers {
     ($($(#[$doc:meta])* $read:ident, $write:ident, $name:literal;)*) => { $(
@@ -101,4 +101,25 @@ pub fn write_back_caches() {
 #[inline(always)]
 pub fn pause() {
     core::hint::spin_loop();
+}
+
+/// Executes an IRET to the next instruction: NMIs can come again.
+pub fn unblock_nmis() {
+    // SAFETY: it goes on where it is, on its stack, with its flags; L0's stack has no red zone.
+    unsafe {
+        asm!(
+            "mov {scratch}, rsp",
+            "push {data}",
+            "push {scratch}",
+            "pushfq",
+            "push {code}",
+            "lea {scratch}, [rip + 2f]",
+            "push {scratch}",
+            "iretq",
+            "2:",
+            scratch = out(reg) _,
+            data = const gdt::DATA,
+            code = const gdt::CODE,
+        );
+    }
 }

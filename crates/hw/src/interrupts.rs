@@ -34,7 +34,7 @@ pub fn dispatch(vector: u8) {
     let this = percpu::this();
     match vector {
         KICK | NOTIFICATION => {
-            this.kicks.fetch_add(1, Ordering::Relaxed);
+            this.kicks.fetch_add(1, Ordering::Release);
             this.kicked.store(true, Ordering::Release);
         }
         TIMER => {
@@ -52,9 +52,14 @@ pub fn dispatch(vector: u8) {
     apic::eoi();
 }
 
-/// Counts a non-maskable interrupt: of a machine without a watchdog of ours, nobody's.
-pub fn count_nmi() {
-    percpu::this().nmis.fetch_add(1, Ordering::Relaxed);
+/// Serves a non-maskable interrupt that ended a guest's run: a kick, where kicks are NMIs; else, on a machine without a watchdog
+/// of ours, nobody's. The exit has blocked others, until an IRET (SDM 3A 6.7.1 "Handling Multiple NMIs").
+pub fn serve_nmi() {
+    let this = percpu::this();
+    this.nmis.fetch_add(1, Ordering::Relaxed);
+    this.kicks.fetch_add(1, Ordering::Release);
+    this.kicked.store(true, Ordering::Release);
+    control::unblock_nmis();
 }
 
 /// Called by the entry code for every exception and interrupt.
@@ -62,7 +67,10 @@ pub(crate) extern "sysv64" fn entered(frame: &mut Frame) {
     #[expect(clippy::cast_possible_truncation, reason = "the entry code computes it from one of 256 stubs")]
     let vector = Vector(frame.vector as u8);
     match vector {
-        Vector::NMI => count_nmi(),
+        Vector::NMI => {
+            percpu::this().nmis.fetch_add(1, Ordering::Relaxed);
+            apic::keep_kick();
+        }
         Vector::GP => match fixup(frame.rip) {
             Some(resume) => frame.rip = resume,
             None => fatal(frame),

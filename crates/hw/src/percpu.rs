@@ -151,6 +151,11 @@ pub fn of(number: u32) -> Option<&'static PerCpu> {
     (address != 0).then(|| unsafe { &*core::ptr::with_exposed_provenance(address) })
 }
 
+/// How many kicks processor `number` has taken; 0 before it is started.
+pub fn kicks(number: u32) -> u32 {
+    of(number).map_or(0, |other| other.kicks.load(Ordering::Acquire))
+}
+
 /// Says that this processor has finished its bring-up.
 pub fn set_online() {
     this().online.store(true, Ordering::Release);

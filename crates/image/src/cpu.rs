@@ -169,8 +169,12 @@ impl Cpu for Processor<'_> {
         hw::interrupts::dispatch(vector);
     }
 
+    fn take_late_kick(&mut self) -> bool {
+        hw::apic::take_late()
+    }
+
     fn machine_nmi(&mut self) {
-        hw::interrupts::count_nmi();
+        hw::interrupts::serve_nmi();
     }
 
     #[expect(clippy::panic, reason = "the machine itself says that it is broken")]

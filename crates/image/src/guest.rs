@@ -53,8 +53,8 @@ pub(crate) struct Guest {
     pub on_bochs: bool,
     /// A failure on purpose.
     pub self_test: Option<SelfTest>,
-    /// It has one vCPU, and there are no other virtual machines.
-    pub is_alone: bool,
+    /// The machine has other processors.
+    pub gets_kicks: bool,
 }
 
 /// What all APICs of a VM have for the processor to help them.
@@ -159,7 +159,7 @@ pub(crate) fn make(
         apic,
         on_bochs: on.on_bochs,
         self_test: on.self_test.filter(|_| numbers.vm == 0),
-        is_alone: false,
+        gets_kicks: on.processors > 1,
     })
 }
 

@@ -33,6 +33,8 @@ pub(crate) struct Machine {
     pub(crate) ports: [Option<SerialPort>; 2],
     /// VMCS shadowing is to be used where the processors have it.
     pub(crate) vmcs_shadowing: bool,
+    /// The processors are to help the guests' APICs where they can.
+    pub(crate) apicv: bool,
     /// A failure on purpose.
     pub(crate) self_test: Option<SelfTest>,
     /// How many processors run, this one included: their numbers count from 0.

@@ -147,6 +147,7 @@ unsafe extern "sysv64" fn boot_main(magic: u32, info: u32) -> ! {
         ports: [chosen.console, chosen.log],
         self_test: chosen.self_test,
         vmcs_shadowing: chosen.vmcs_shadowing,
+        apicv: chosen.apicv,
         processors,
     })
 }

@@ -68,7 +68,7 @@ impl Resident {
             frequencies: guest.frequencies,
             has_vmx: guest.has_vmx,
             repairs_lost_rip: guest.on_bochs,
-            is_alone: guest.is_alone,
+            gets_kicks: guest.gets_kicks,
         };
         let mut vcpu = Vcpu::new(hw::cpuid::cpuid, &guest.machine, &guest.controls, identity);
         let pages = vcpu::Pages { vpid: guest.pages.vpid + number, ..guest.pages };
@@ -95,12 +95,12 @@ impl Resident {
         let mut cpu = Processor::new(current, &mut own, nested::Which::Vmcs01);
         vcpu.write_vmcs(&mut cpu, &guest.controls, &pages);
         let mut hardware = guest.apic.hardware;
-        if guest.on_bochs && !guest.is_alone {
-            // A kick that arrives there while the guest has interrupts off delivers the virtual interrupt that waits
-            // (ARCHITECTURE.md, "Errors of the emulator").
-            hardware.delivery = false;
+        if guest.on_bochs && guest.gets_kicks {
+            // ARCHITECTURE.md, "Errors of the emulator".
+            hardware.delivery &= hw::apic::kick_by_nmi();
         }
-        hardware.posting &= hardware.delivery;
+        // A notification that comes too late means nothing to another vCPU; but Bochs makes an interrupt of it.
+        hardware.posting &= hardware.delivery && !(guest.on_bochs && shares);
         if index == 0 {
             defmt::info!("the processor helps the guest's APICs with {}", hardware);
         }

@@ -56,7 +56,6 @@ pub(crate) fn processor_main() -> ! {
 
 /// Makes all virtual machines, and puts their vCPUs into queues.
 fn make(machine: &Machine, config: &Config) -> Result<&'static mut Scheduler, Sentence> {
-    let cpus: u32 = config.vms.iter().map(|vm| vm.cpus).sum();
     let mut guests = Vec::new();
     let mut members = Vec::<Member, { sched::MAX_VCPUS }>::new();
     for (vm, description) in config.vms.iter().enumerate() {
@@ -64,8 +63,7 @@ fn make(machine: &Machine, config: &Config) -> Result<&'static mut Scheduler, Se
         let numbers = Numbers { vm, first_vcpu: u16::try_from(members.len()).unwrap_or(u16::MAX) };
         guest_console::register(&description.name, description.console);
         let made = guest::make(description, numbers, machine, |name| module(&machine.boot, name));
-        let mut guest = made.map_err(|why| sentence(format_args!("{}: {why}", description.name)))?;
-        guest.is_alone = cpus == 1;
+        let guest = made.map_err(|why| sentence(format_args!("{}: {why}", description.name)))?;
         defmt::info!(
             "{=str}: {=u32} MiB, {=u32} processors; L0 keeps {=u64} bytes for each, and {=u64} bytes of EPT",
             description.name.as_str(),
@@ -74,6 +72,9 @@ fn make(machine: &Machine, config: &Config) -> Result<&'static mut Scheduler, Se
             resident::bytes_per_vcpu(&guest),
             guest.table_bytes
         );
+        if !machine.apicv {
+            guest.vm.inhibit_all(Reason::Disabled, true);
+        }
         let _ = guests.push(&*leak_one(guest)?);
         let allowed = Set(config.processors_of(vm, machine.processors));
         for vcpu in (numbers.first_vcpu..).take(description.cpus as usize) {
@@ -100,14 +101,18 @@ pub(crate) fn virtual_machine_ended(all: &Scheduler, guest: &Guest) {
     if unsaid > 0 {
         defmt::info!("{=u64} more accesses to what L1's machine does not have", unsaid);
     }
-    let (changes, inhibits) = guest.vm.apic_changes();
-    if changes > 0 {
-        defmt::info!("help for the guest's APICs was switched off or on {=u32} times", changes);
+    for (reason, changes, holders) in
+        guest.vm.apic_changes().filter(|(_, changes, holders)| (*changes, *holders) != (0, 0))
+    {
+        defmt::info!(
+            "help for the guest's APICs was switched off or on {=u32} times by {}, which {=u64} have at the end",
+            changes,
+            reason,
+            holders
+        );
     }
-    for reason in Reason::ALL {
-        if inhibits.count(reason) > 0 {
-            defmt::info!("  off at the end: {} of {=u64}", reason, inhibits.count(reason));
-        }
+    if guest.vm.posted() > 0 {
+        defmt::info!("{=u64} interrupts reached a vCPU on another processor without an exit there", guest.vm.posted());
     }
     if stop.is_forced() {
         defmt::error!("{}", stop);

@@ -18,6 +18,9 @@ pub(crate) const MAX_VCPUS: usize = 64;
 /// Bytes of what others reach of a vCPU.
 pub(crate) const BYTES_PER_VCPU: u64 = size_of::<Post>() as u64;
 
+/// Processors that wait for others to learn that a VM's reasons have changed, a bit each.
+static WAITING: AtomicU64 = AtomicU64::new(0);
+
 /// One virtual machine. Its vCPUs run on several processors at once; nothing here is locked on their fast paths.
 pub(crate) struct Vm {
     /// L1's RAM.
@@ -36,7 +39,10 @@ pub(crate) struct Vm {
     identities: Lock<()>,
     /// Why the processors do not help the APICs.
     inhibits: Inhibits,
-    apic_changes: AtomicU32,
+    /// How often each reason switched the help off or on.
+    apic_changes: [AtomicU32; Reason::ALL.len()],
+    /// Interrupts that reached a vCPU on another processor without a kick.
+    posted: AtomicU64,
     posts: &'static [Post],
     /// Its place among the others.
     pub numbers: Numbers,
@@ -91,7 +97,8 @@ impl Vm {
             directory: Directory::new(),
             identities: Lock::new(()),
             inhibits: Inhibits::new(),
-            apic_changes: AtomicU32::new(0),
+            apic_changes: [const { AtomicU32::new(0) }; Reason::ALL.len()],
+            posted: AtomicU64::new(0),
             deaf: AtomicU64::new(0),
             stopping: AtomicBool::new(false),
             stop: Lock::new(None),
@@ -141,7 +148,14 @@ impl Vm {
     /// vCPU `index` has, or has no longer, a reason for which the VM does without help for APICs.
     pub(crate) fn inhibit(&self, index: usize, reason: Reason, holds: bool) {
         if self.inhibits.set_for_vcpu(index, reason, holds) {
-            self.apics_changed();
+            self.apics_changed(reason);
+        }
+    }
+
+    /// The same of the VM as a whole. No lock that another processor may wait for is held.
+    pub(crate) fn inhibit_all(&self, reason: Reason, holds: bool) {
+        if self.inhibits.set_for_vm(reason, holds) {
+            self.apics_changed(reason);
         }
     }
 
@@ -166,21 +180,43 @@ impl Vm {
         }
         drop(guard);
         if changed {
-            self.apics_changed();
+            self.apics_changed(Reason::PhysicalIdAliased);
         }
     }
 
-    /// Every processor brings its vmcs01s up to date before it runs a guest again.
-    fn apics_changed(&self) {
-        self.apic_changes.fetch_add(1, Ordering::Relaxed);
-        for index in 0..self.cpus() {
-            self.kick(index);
+    /// Returns when no vCPU can run its guest any more as it was before the change: each processor that has one has taken a
+    /// kick, and whoever gets one looks at the reasons before it runs its guest. A processor that waits here too runs none
+    /// either, so that two need not wait for each other.
+    fn apics_changed(&self, reason: Reason) {
+        self.apic_changes[reason as usize].fetch_add(1, Ordering::Relaxed);
+        let own = hw::percpu::number();
+        WAITING.fetch_or(1 << own, Ordering::SeqCst);
+        for post in self.posts {
+            let processor = post.processor.load(Ordering::SeqCst).wrapping_sub(1);
+            if processor == u32::MAX || processor == own {
+                continue;
+            }
+            let before = hw::percpu::kicks(processor);
+            hw::apic::kick(processor);
+            while hw::percpu::kicks(processor) == before
+                && WAITING.load(Ordering::SeqCst) & 1 << processor == 0
+                && !self.stopping.load(Ordering::Acquire)
+            {
+                hw::control::pause();
+            }
         }
+        WAITING.fetch_and(!(1 << own), Ordering::SeqCst);
     }
 
-    /// How often the help for APICs was switched off or on, and why it is off now.
-    pub(crate) fn apic_changes(&self) -> (u32, &Inhibits) {
-        (self.apic_changes.load(Ordering::Relaxed), &self.inhibits)
+    /// How often each reason switched the help for APICs off or on, and why it is off now.
+    pub(crate) fn apic_changes(&self) -> impl Iterator<Item = (Reason, u32, u64)> {
+        let counts = Reason::ALL.into_iter().zip(&self.apic_changes);
+        counts.map(|(reason, count)| (reason, count.load(Ordering::Relaxed), self.inhibits.count(reason)))
+    }
+
+    /// How many interrupts reached a vCPU on another processor without a kick.
+    pub(crate) fn posted(&self) -> u64 {
+        self.posted.load(Ordering::Relaxed)
     }
 
     /// If vCPU `index` has a processor, ends its guest's run, so that it looks around, and is true. A vCPU without one looks
@@ -203,11 +239,14 @@ impl Vm {
 
     /// The same for interrupts that were posted to vCPU `index`: a processor that takes them in by itself need not leave its guest.
     fn notify(&self, index: usize) {
-        let processor = self.posts[index].processor.load(Ordering::SeqCst);
-        if processor == 0 || !self.posts[index].takes_posted.load(Ordering::Relaxed) {
+        let post = &self.posts[index];
+        let processor = post.processor.load(Ordering::SeqCst);
+        if processor == 0 {
             self.wake(index);
-        } else if processor - 1 != hw::percpu::number() {
-            hw::apic::notify(processor - 1);
+        } else if processor - 1 != hw::percpu::number()
+            && hw::apic::notify(processor - 1, post.mailbox.requests(), post.virtual_apic.words())
+        {
+            self.posted.fetch_add(1, Ordering::Relaxed);
         }
     }
 
@@ -225,7 +264,12 @@ impl Vm {
                 let is_posted = matches!(message.mode, DeliveryMode::Fixed | DeliveryMode::LowestPriority)
                     && !message.level_triggered
                     && message.vector > 15;
-                if is_posted {
+                // A processor takes them in whether or not the guest's APIC is enabled by software.
+                if is_posted
+                    && !self.inhibits.any()
+                    && post.takes_posted.load(Ordering::Relaxed)
+                    && self.directory.identity(target).software_enabled
+                {
                     self.notify(target);
                 } else {
                     self.wake(target);

@@ -99,22 +99,23 @@ impl L1Apic {
         self.lent.is_some_and(|assist| assist.delivery)
     }
 
-    /// Whether an interrupt is pending, wherever the registers are.
+    /// Whether the processor delivers, and nobody has touched the registers since it got them: what may be pending then is in
+    /// the page alone, and vmcs01's RVI tells of it.
     #[inline(always)]
-    pub fn has_pending(&self) -> bool {
-        match &self.pages {
-            Some(pages) if self.is_delivered_by_processor() && !pages.virtual_apic.has_requests() => false,
-            _ => self.has_pending_anywhere(),
-        }
+    pub const fn is_left_to_processor(&self) -> bool {
+        self.steady.is_some()
     }
 
-    #[inline(never)]
-    fn has_pending_anywhere(&self) -> bool {
+    /// Whether an interrupt is pending, wherever the registers are.
+    pub fn has_pending(&self) -> bool {
         match (self.lent, &self.pages) {
             (Some(assist), Some(pages)) if assist.tpr_shadow => {
                 let page = pages.virtual_apic;
                 if !assist.delivery {
                     return page.read(Register::TPR) >> 4 < self.highest_waiting().into();
+                }
+                if !page.has_requests() {
+                    return false;
                 }
                 let requested = page.vectors(Register::IRR);
                 let class = |vector: Option<u8>| u32::from(vector.unwrap_or(0) >> 4);
@@ -177,6 +178,7 @@ impl L1Apic {
         let now = self.registers().apicv(assist);
         let is_new = self.told.assist.replace(assist) != Some(assist);
         if is_new {
+            self.registers.lend_anew();
             submit(Update::Controls { delivery: assist.delivery, posting: assist.posting });
             submit(Update::Mode {
                 accesses: assist.accesses,
@@ -185,10 +187,14 @@ impl L1Apic {
             });
             submit(Update::ApicPage { eptp: if assist.accesses { pages.eptp_with_apic } else { pages.eptp } });
         }
-        if assist.delivery || is_new && pages.hardware.delivery {
-            // The processor moves these two itself, so what was submitted last means nothing.
-            submit(Update::InService(now.in_service));
-            submit(Update::Requested(now.requested));
+        if pages.hardware.delivery && (is_new || assist.delivery) {
+            // The processor moves these two with the sets in the page, so that they are right where the sets are.
+            if self.registers.has_changed(Register::ISR) {
+                submit(Update::InService(now.in_service));
+            }
+            if self.registers.has_changed(Register::IRR) {
+                submit(Update::Requested(now.requested));
+            }
         }
         if assist.tpr_shadow && self.told.tpr_threshold.replace(now.tpr_threshold) != Some(now.tpr_threshold) {
             submit(Update::TprThreshold(now.tpr_threshold));

@@ -56,6 +56,12 @@ pub trait Cpu: Processor {
     /// Serves an external interrupt of the machine that the exit acknowledged.
     fn machine_interrupt(&mut self, vector: u8);
 
+    /// Takes what was sent to this processor because of mail that has just been taken, where it would do harm in a guest. True if
+    /// something came.
+    fn take_late_kick(&mut self) -> bool {
+        false
+    }
+
     /// Serves a non-maskable interrupt of the machine that ended the guest's run.
     fn machine_nmi(&mut self);
 

@@ -21,17 +21,30 @@ impl Vcpu {
     /// Whether something waits that L1's next entry must bring; the processor sees to what it delivers itself.
     #[inline(always)]
     pub(crate) fn has_event_for_l1(&self) -> bool {
-        !self.apic.is_delivered_by_processor() && (self.apic.has_pending() || !self.apic.is_lent())
-            || self.pic_waits()
-            || self.nmi_pending
-            || self.init_latched
-            || self.injection.is_some()
+        !self.is_calm() && (self.apic_waits_for_l0() || self.has_event_outside_apic())
     }
 
-    /// Whether something waits that may end L2's run or change it.
+    /// Whether something waits that may end L2's run or change it. `requested`: L1's RVI was not 0.
     #[inline(always)]
-    pub(crate) fn has_event_for_l2(&self) -> bool {
-        self.interrupt_waits() || self.nmi_pending || self.init_latched || self.injection.is_some()
+    pub(crate) fn has_event_for_l2(&self, requested: bool) -> bool {
+        requested || !self.is_calm() && (self.apic.has_pending() || self.has_event_outside_apic())
+    }
+
+    /// Whether nothing has changed since attention was paid and nothing waited, but for what the processor does. Handlers that
+    /// change more than the APIC's registers make the run loop pay attention before the next entry.
+    #[inline(always)]
+    const fn is_calm(&self) -> bool {
+        self.calm && self.apic.is_left_to_processor()
+    }
+
+    fn apic_waits_for_l0(&self) -> bool {
+        !self.apic.is_delivered_by_processor() && (self.apic.has_pending() || !self.apic.is_lent())
+    }
+
+    /// Whether an event waits that is not the APIC's.
+    #[inline(always)]
+    pub(crate) fn has_event_outside_apic(&self) -> bool {
+        self.pic_waits() || self.nmi_pending || self.init_latched || self.injection.is_some()
     }
 
     /// What has to happen before L2's next entry; `startup` is the vector of a start-up IPI that has just arrived.

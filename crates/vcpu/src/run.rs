@@ -46,6 +46,7 @@ impl Vcpu {
                     return left;
                 }
                 self.lend_apic(cpu, world);
+                self.calm = !self.has_event_outside_apic();
             }
             let next = if self.in_l2 {
                 self.arm_timer_for_l2(cpu, world);
@@ -74,19 +75,25 @@ impl Vcpu {
     /// Everything that may have to happen before an entry. `Some` when there is none.
     pub(crate) fn attend<C: Cpu, W: World>(&mut self, cpu: &mut C, world: &W) -> Option<Left> {
         self.attention = false;
-        if let Some(stop) = world.stop() {
-            return Some(Left::Stop(stop));
-        }
-        let now = cpu.tsc();
-        if now >= world.deadline() {
-            world.tick(now);
-        }
-        if now >= self.deadline {
-            self.apic.registers().tick(now.wrapping_add(self.tsc_offset));
-        }
-        let startup = match self.take_mail(cpu, world) {
-            Ok(startup) => startup,
-            Err(left) => return Some(left),
+        let mut startup = None;
+        let now = loop {
+            if let Some(stop) = world.stop() {
+                return Some(Left::Stop(stop));
+            }
+            let now = cpu.tsc();
+            if now >= world.deadline() {
+                world.tick(now);
+            }
+            if now >= self.deadline {
+                self.apic.registers().tick(now.wrapping_add(self.tsc_offset));
+            }
+            match self.take_mail(cpu, world) {
+                Ok(page) => startup = startup.or(page),
+                Err(left) => return Some(left),
+            }
+            if !cpu.take_late_kick() {
+                break now;
+            }
         };
         self.deadline = self.machine_time(now, self.apic.settings().deadline());
         self.sample_pic(world);

@@ -112,8 +112,8 @@ pub struct Identity {
     pub frequencies: Frequencies,
     /// L1 has VMX: [`Vcpu::give_vmx`] follows.
     pub has_vmx: bool,
-    /// It is the only vCPU of the machine: nobody sends it kicks.
-    pub is_alone: bool,
+    /// Other processors send it kicks.
+    pub gets_kicks: bool,
     /// The machine is Bochs, whose error with several processors needs `exits/lost_rip.rs`. Never on a real machine.
     pub repairs_lost_rip: bool,
 }
@@ -153,6 +153,7 @@ impl Vcpu {
             mtrrs: Mtrrs::new(cpuid.physical_address_bits()),
             activity: if bootstrap { Activity::Active } else { Activity::WaitForSipi },
             attention: true,
+            calm: false,
             launched: false,
             launched02: false,
             in_l2: false,
@@ -174,7 +175,7 @@ impl Vcpu {
             mcg_status: 0,
             inhibits: [false; 2],
             repairs_lost_rip: identity.repairs_lost_rip,
-            kick_patience: (identity.repairs_lost_rip && !identity.is_alone)
+            kick_patience: (identity.repairs_lost_rip && identity.gets_kicks)
                 .then_some(identity.frequencies.tsc_hz / 1000),
             deadline: u64::MAX,
             slice_end: u64::MAX,

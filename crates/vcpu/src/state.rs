@@ -56,6 +56,8 @@ pub struct Vcpu {
     /// Something may have to happen before the next entry. While it is false and the mailbox is empty, the run loop
     /// goes straight back into the guest.
     pub(crate) attention: bool,
+    /// When attention was paid last, nothing was left waiting outside of the APIC.
+    pub(crate) calm: bool,
     /// vmcs01 has been launched since it was last cleared.
     pub(crate) launched: bool,
     /// vmcs02 has been launched since it was last cleared.

@@ -1,6 +1,6 @@
 //! Interrupts through the APIC: accepted, pending, acknowledged, ended.
 
-use arch::apic::Shorthand;
+use arch::apic::{Register, Shorthand};
 use arch::{Fault, Vector};
 
 use crate::bus::Bus;
@@ -24,8 +24,14 @@ impl LocalApic {
         if vector < FIRST_VECTOR {
             self.error(RECEIVE_ILLEGAL_VECTOR);
         } else if self.is_software_enabled() {
-            self.priorities.request(vector, level_triggered);
+            self.request(vector, level_triggered);
         }
+    }
+
+    fn request(&mut self, vector: u8, level_triggered: bool) {
+        self.priorities.request(vector, level_triggered);
+        self.stale.insert(Register::IRR);
+        self.stale.insert(Register::TMR);
     }
 
     /// Moves what others posted into the APIC and returns what is not the APIC's to keep. One load when the mailbox
@@ -40,6 +46,8 @@ impl LocalApic {
         if self.mode != Mode::Disabled {
             if self.is_software_enabled() {
                 self.priorities.request_all(&mail.edge, &mail.level);
+                self.stale.insert(Register::IRR);
+                self.stale.insert(Register::TMR);
             }
             if mail.illegal_vector {
                 self.error(RECEIVE_ILLEGAL_VECTOR);
@@ -64,7 +72,10 @@ impl LocalApic {
 
     /// The processor takes the pending interrupt: it goes from IRR to ISR.
     pub fn acknowledge(&mut self) -> Option<Vector> {
-        self.priorities.acknowledge().map(Vector)
+        let vector = self.priorities.acknowledge()?;
+        self.stale.insert(Register::IRR);
+        self.stale.insert(Register::ISR);
+        Some(Vector(vector))
     }
 
     /// The highest vector in IRR, pending or not.
@@ -117,6 +128,7 @@ impl LocalApic {
     /// Ends the service of the highest interrupt in ISR: what a write to EOI does.
     pub fn end_of_interrupt(&mut self, bus: &impl Bus) {
         let Some((vector, level_triggered)) = self.priorities.end_of_interrupt() else { return };
+        self.stale.insert(Register::ISR);
         if level_triggered {
             self.ended_by_processor(vector, bus);
         }
@@ -163,7 +175,7 @@ impl LocalApic {
         if entry.vector() < FIRST_VECTOR {
             self.errors.gather(RECEIVE_ILLEGAL_VECTOR);
         } else {
-            self.priorities.request(entry.vector(), false);
+            self.request(entry.vector(), false);
         }
     }
 

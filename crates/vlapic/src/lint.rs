@@ -1,6 +1,6 @@
 //! The LINT pins: where the PIC's output and the board's NMI arrive.
 
-use arch::apic::DeliveryMode;
+use arch::apic::{DeliveryMode, Register};
 
 use crate::events::Events;
 use crate::identity::Mode;
@@ -76,7 +76,7 @@ impl LocalApic {
     pub(crate) fn sample_lint0(&mut self) {
         let entry = self.lvt.get(Source::Lint0);
         if entry.is_level() && !entry.is_masked() && !entry.remote_irr() && self.lint_asserted[0] {
-            self.lvt.set_remote_irr(Source::Lint0, true);
+            self.set_remote_irr(true);
             self.accept(entry.vector(), true);
         }
     }
@@ -85,8 +85,13 @@ impl LocalApic {
     pub(crate) fn lint0_ended(&mut self, vector: u8) {
         let entry = self.lvt.get(Source::Lint0);
         if entry.remote_irr() && entry.vector() == vector {
-            self.lvt.set_remote_irr(Source::Lint0, false);
+            self.set_remote_irr(false);
             self.sample_lint0();
         }
+    }
+
+    fn set_remote_irr(&mut self, set: bool) {
+        self.lvt.set_remote_irr(Source::Lint0, set);
+        self.stale.insert(Register::LVT_LINT0);
     }
 }

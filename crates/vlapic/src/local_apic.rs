@@ -2,6 +2,7 @@
 
 use arch::apic::DeliveryMode;
 
+use crate::apicv::Stale;
 use crate::bus::Bus;
 use crate::errors::Errors;
 use crate::identity::{Identity, Mode};
@@ -59,6 +60,8 @@ pub struct LocalApic {
     /// In xAPIC mode the destination is in bits 31:24.
     pub(crate) icr_high: u32,
     pub(crate) lint_asserted: [bool; 2],
+    /// What the virtual-APIC page does not show as it is.
+    pub(crate) stale: Stale,
     pub(crate) features: Features,
     bootstrap: bool,
 }
@@ -95,6 +98,7 @@ impl LocalApic {
             icr_low: 0,
             icr_high: 0,
             lint_asserted: [false; 2],
+            stale: Stale::ALL,
             features: Features::DEFAULT,
             bootstrap,
         }
@@ -130,6 +134,7 @@ impl LocalApic {
         self.spurious = SPURIOUS_RESET | SOFTWARE_ENABLE;
         self.lvt.set(Source::Lint0, (DeliveryMode::ExtInt as u32) << 8, true);
         self.lvt.set(Source::Lint1, (DeliveryMode::Nmi as u32) << 8, true);
+        self.stale = Stale::ALL;
     }
 
     /// Every register but IA32_APIC_BASE and the id.
@@ -143,6 +148,7 @@ impl LocalApic {
         self.spurious = SPURIOUS_RESET;
         self.icr_low = 0;
         self.icr_high = 0;
+        self.stale = Stale::ALL;
     }
 
     /// The state that IA32_APIC_BASE selects.

@@ -83,6 +83,11 @@ impl Mailbox {
         }
     }
 
+    /// The request bits of the posted-interrupt descriptor.
+    pub const fn requests(&self) -> &[AtomicU64; VectorSet::WORDS] {
+        &self.requests
+    }
+
     /// Whether nothing is waiting: one load.
     #[inline(always)]
     pub fn is_empty(&self) -> bool {

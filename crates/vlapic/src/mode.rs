@@ -3,6 +3,7 @@
 use arch::apic::DEFAULT_BASE;
 use arch::{Fault, GuestPhys};
 
+use crate::apicv::Stale;
 use crate::bus::Bus;
 use crate::identity::Mode;
 use crate::local_apic::LocalApic;
@@ -62,6 +63,7 @@ impl LocalApic {
             apic.apic_base = value;
             if apic.mode != mode {
                 apic.mode = mode;
+                apic.stale = Stale::ALL;
                 match mode {
                     Mode::Disabled => {
                         apic.id = apic.initial_id & 0xff;

@@ -2,6 +2,7 @@
 
 use arch::apic::Register;
 
+use crate::apicv::Stale;
 use crate::bus::Bus;
 use crate::icr;
 use crate::identity::{Mode, logical_x2apic_id};
@@ -93,6 +94,7 @@ impl LocalApic {
     /// Writes a register that [`access`] calls writable, reserved bits already dealt with or to be ignored. A write
     /// to ICR sends; its high half was set before.
     pub(crate) fn write_register(&mut self, register: Register, value: u32, now: u64, bus: &impl Bus) {
+        self.stale.insert(register);
         match register {
             Register::EOI => self.end_of_interrupt(bus),
             Register::TPR => self.set_tpr((value & 0xff) as u8, bus),
@@ -142,6 +144,7 @@ impl LocalApic {
             apic.spurious = value & writable;
             if !apic.is_software_enabled() {
                 apic.lvt.mask_all();
+                apic.stale = Stale::ALL;
             }
         });
     }

@@ -11,8 +11,9 @@ use vmcs::{Access, EventKind};
 
 use crate::blocking::Blocking;
 use crate::cpu::Cpu;
-use crate::exits::Next;
+use crate::exits::{Next, lost_rip};
 use crate::state::{Injection, Vcpu};
+use crate::world::World;
 
 /// The exception bitmap: #DB, #AC, #MC.
 pub(crate) const INTERCEPTED: u32 = 1 << 1 | 1 << 17 | 1 << 18;
@@ -24,10 +25,12 @@ const PENDING_SINGLE_STEP: u64 = 1 << 14;
 /// DR7.GD: MOV to a debug register raises #DB.
 const DR7_GENERAL_DETECT: u64 = 1 << 13;
 
-pub(super) fn handle(vcpu: &mut Vcpu, cpu: &mut impl Cpu, exit: ExceptionExit) -> Next {
+pub(super) fn handle<C: Cpu, W: World>(vcpu: &mut Vcpu, cpu: &mut C, world: &W, exit: ExceptionExit) -> Next {
     if exit.info.is(EventKind::Nmi) {
         cpu.machine_nmi();
-        return Next::Resume;
+        lost_rip::restore(vcpu, cpu, world);
+        // It may have been a kick.
+        return Next::Attend;
     }
     vcpu.requeue_cut_short(cpu.vmcs());
     match exit.info.vector().0 {

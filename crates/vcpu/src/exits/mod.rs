@@ -100,7 +100,7 @@ fn handle_decoded<C: Cpu, W: World>(vcpu: &mut Vcpu, cpu: &mut C, world: &W, rea
         // Which interrupts are pending now, `attend` finds out.
         Exit::TprBelowThreshold => Next::Attend,
         Exit::ControlRegister(access) => control_register::handle(vcpu, cpu, world, access),
-        Exit::ExceptionOrNmi(info) => exception::handle(vcpu, cpu, info),
+        Exit::ExceptionOrNmi(info) => exception::handle(vcpu, cpu, world, info),
         Exit::Xsetbv => instruction::xsetbv(vcpu, cpu),
         Exit::Invd | Exit::Wbinvd => instruction::write_back(vcpu, cpu),
         Exit::Rdpmc => vcpu.inject_fault(cpu, arch::Fault::Gp(0)),

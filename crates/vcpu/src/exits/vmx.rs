@@ -231,6 +231,8 @@ pub(super) fn enter<C: Cpu, W: World>(vcpu: &mut Vcpu, cpu: &mut C, world: &W, l
     if let Err(fault) = admitted(vcpu, cpl) {
         return vcpu.inject_fault(cpu, fault);
     }
+    let [requested, _] =
+        if vcpu.apic.is_left_to_processor() { cpu.vmcs().read(GUEST_INTERRUPT_STATUS).to_le_bytes() } else { [0; 2] };
     let Some(nested) = vcpu.nested.take() else { return Next::Resume };
     let l1 = L1Processor { tsc_offset: vcpu.tsc_offset, has_sgx: false, has_rtm: vcpu.cpuid.has_rtm() };
     let mut refused = |refusal: Refusal<'_>| report(world, refusal);
@@ -241,15 +243,15 @@ pub(super) fn enter<C: Cpu, W: World>(vcpu: &mut Vcpu, cpu: &mut C, world: &W, l
     vcpu.nested = Some(nested);
     match entry {
         Entry::Failed(outcome) => finish(vcpu, cpu, outcome),
-        Entry::Entered { activity } => entered(vcpu, activity),
+        Entry::Entered { activity } => entered(vcpu, activity, requested != 0),
         Entry::Exited => Next::Attend,
         Entry::Aborted(abort) => vcpu.stops(Stop::VmxAbort(abort)),
     }
 }
 
-/// L2 is the guest from here on.
+/// L2 is the guest from here on. `requested`: the processor had an interrupt for L1.
 #[inline(always)]
-fn entered(vcpu: &mut Vcpu, activity: u32) -> Next {
+fn entered(vcpu: &mut Vcpu, activity: u32, requested: bool) -> Next {
     vcpu.in_l2 = true;
     if activity != 0 {
         // It does not run, so that there is no entry to wait for.
@@ -259,7 +261,7 @@ fn entered(vcpu: &mut Vcpu, activity: u32) -> Next {
         }
         return Next::Attend;
     }
-    if vcpu.has_event_for_l2() { Next::Attend } else { Next::Resume }
+    if vcpu.has_event_for_l2(requested) { Next::Attend } else { Next::Resume }
 }
 
 #[cold]

@@ -343,7 +343,7 @@ impl Bench {
             cpus: 2,
             frequencies,
             has_vmx: vmcs12.is_some(),
-            is_alone: false,
+            gets_kicks: true,
             repairs_lost_rip: true,
         };
         let mut vcpu = Vcpu::new(cpuid, &machine, &controls, identity);

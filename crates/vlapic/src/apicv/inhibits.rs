@@ -20,9 +20,10 @@ pub enum Reason {
     Disabled = 0,
     /// No virtual APIC exists yet. The VM's.
     Absent = 1,
-    /// A debugger holds interrupts off. The VM's.
+    /// A debugger holds interrupts off. The VM's: for a debugger of guests to set, which Nestling does not have yet.
     BlockIrq = 2,
-    /// AutoEOI of a synthetic interrupt controller is in use, by a vCPU.
+    /// AutoEOI of a synthetic interrupt controller is in use, by a vCPU: for such a controller to set, which Nestling does not
+    /// have yet.
     HyperV = 3,
     /// The vCPU shares its APIC id with another.
     PhysicalIdAliased = 4,

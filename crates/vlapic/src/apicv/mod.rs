@@ -10,4 +10,5 @@ mod page;
 
 pub use assist::{Apicv, Assist, Hardware};
 pub use inhibits::{Inhibits, Reason};
+pub(crate) use page::Stale;
 pub use page::VirtualApicPage;

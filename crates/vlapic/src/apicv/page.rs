@@ -36,6 +36,11 @@ impl VirtualApicPage {
         Self([const { AtomicU32::new(0) }; 1024])
     }
 
+    /// The page as it lies in memory.
+    pub const fn words(&self) -> &[AtomicU32; 1024] {
+        &self.0
+    }
+
     /// The word of `register`.
     #[inline(always)]
     pub fn read(&self, register: Register) -> u32 {
@@ -48,8 +53,8 @@ impl VirtualApicPage {
         self.0[usize::from(register.0) / 4 % 1024].store(value, Ordering::Relaxed);
     }
 
-    /// Whether IRR has a bit set: what is asked at each entry into L2, and mostly answered with no.
-    #[inline(always)]
+    /// Whether IRR has a bit set: mostly it has none, and nothing else needs to be asked.
+    #[inline]
     pub fn has_requests(&self) -> bool {
         let word = |index: u16| self.read(Register(Register::IRR.0 + 16 * index));
         word(0) | word(1) | word(2) | word(3) | word(4) | word(5) | word(6) | word(7) != 0
@@ -66,9 +71,51 @@ impl VirtualApicPage {
     /// Writes them.
     #[inline]
     pub fn set_vectors(&self, first: Register, vectors: &VectorSet) {
-        for (index, register) in (0..).zip((first.0..).step_by(16)).take(8) {
-            self.write(Register(register), vectors.register(index));
+        for (word, register) in vectors.words().into_iter().zip((first.0..).step_by(32)) {
+            self.write(Register(register), (word & 0xffff_ffff) as u32);
+            self.write(Register(register + 16), (word >> 32) as u32);
         }
+    }
+}
+
+/// Registers that the page does not show as they are: bit N stands for the one at 16 * N, and for ISR, TMR and IRR the bit of
+/// their first register. Lending copies these alone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Stale(u64);
+
+impl Stale {
+    /// All of [`COPIED`], and the three sets.
+    pub(crate) const ALL: Self = {
+        let mut bits = Self::bit(Register::ISR) | Self::bit(Register::TMR) | Self::bit(Register::IRR);
+        let mut index = 0;
+        while index < COPIED.len() {
+            bits |= Self::bit(COPIED[index]);
+            index += 1;
+        }
+        Self(bits)
+    };
+
+    const fn bit(register: Register) -> u64 {
+        1 << (register.0 >> 4 & 63)
+    }
+
+    /// `register` has changed; one that the page does not show does not count.
+    #[inline(always)]
+    pub(crate) const fn insert(&mut self, register: Register) {
+        self.0 |= Self::bit(register) & Self::ALL.0;
+    }
+
+    #[inline(always)]
+    pub(crate) const fn contains(self, register: Register) -> bool {
+        self.0 & Self::bit(register) != 0
+    }
+
+    /// Takes one out.
+    #[inline(always)]
+    fn take(&mut self) -> Option<Register> {
+        let number = self.0.checked_ilog2()?;
+        self.0 &= !(1 << number);
+        Some(Register((number << 4 & 0x3f0) as u16))
     }
 }
 
@@ -84,13 +131,27 @@ impl LocalApic {
             // "APIC-Write Emulation").
             self.icr_low = page.read(Register::ICR) & icr::WRITABLE;
             self.icr_high = page.read(Register::ICR_HIGH) & 0xff00_0000;
+            self.stale.insert(Register::ICR);
+            self.stale.insert(Register::ICR_HIGH);
         }
         if assist.tpr_shadow {
             self.priorities.set_tpr((page.read(Register::TPR) & 0xff) as u8);
         }
     }
 
-    /// Puts into the page what the processor needs there to help as `assist` says.
+    /// Whether ISR (or IRR, by its first register) has changed since it was lent last.
+    #[inline(always)]
+    pub const fn has_changed(&self, set: Register) -> bool {
+        self.stale.contains(set)
+    }
+
+    /// Nothing in the page counts: all is lent next time, whatever has changed.
+    pub const fn lend_anew(&mut self) {
+        self.stale = Stale::ALL;
+    }
+
+    /// Puts into the page what the processor needs there to help as `assist` says: what has changed since it was lent with
+    /// delivery last.
     pub fn lend(&mut self, page: &VirtualApicPage, assist: Assist) {
         if assist.tpr_shadow {
             page.write(Register::TPR, self.priorities.tpr().into());
@@ -98,18 +159,25 @@ impl LocalApic {
         if !assist.delivery {
             return;
         }
-        page.set_vectors(Register::ISR, self.priorities.in_service());
-        page.set_vectors(Register::TMR, self.priorities.level());
-        page.set_vectors(Register::IRR, self.priorities.requested());
-        for register in COPIED {
-            let value = match access(register, self.mode == Mode::X2apic) {
-                // Time does not count: the current count is not among them.
-                Access::ReadOnly | Access::ReadWrite => self.read_register(register, 0),
-                Access::WriteOnly | Access::Reserved => 0,
-            };
-            page.write(register, value);
+        page.write(Register::PPR, self.priorities.ppr().into());
+        while let Some(register) = self.stale.take() {
+            match register {
+                Register::ISR => page.set_vectors(register, self.priorities.in_service()),
+                Register::TMR => page.set_vectors(register, self.priorities.level()),
+                Register::IRR => page.set_vectors(register, self.priorities.requested()),
+                _ => self.lend_register(page, register),
+            }
         }
-        if self.mode == Mode::X2apic {
+    }
+
+    fn lend_register(&mut self, page: &VirtualApicPage, register: Register) {
+        let value = match access(register, self.mode == Mode::X2apic) {
+            // Time does not count: the current count is not among them.
+            Access::ReadOnly | Access::ReadWrite => self.read_register(register, 0),
+            Access::WriteOnly | Access::Reserved => 0,
+        };
+        page.write(register, value);
+        if register == Register::ICR && self.mode == Mode::X2apic {
             // One register of 64 bits.
             page.write(Register(Register::ICR.0 + 4), self.icr_high);
         }

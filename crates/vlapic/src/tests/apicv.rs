@@ -189,15 +189,64 @@ proptest! {
         fixture.apic.set_cr8(u64::from(tpr >> 4), &fixture.bus).unwrap();
         let page = VirtualApicPage::new();
         let assist = assist(&fixture.apic);
+        // All is stale in a new one.
         let before = format!("{:?}", fixture.apic);
         let told = fixture.apic.apicv(assist);
         fixture.apic.lend(&page, assist);
         fixture.apic.take_back(&page, assist);
+        fixture.apic.lend_anew();
         prop_assert_eq!(format!("{:?}", fixture.apic), before);
         let highest = |set: VectorSet| set.highest().unwrap_or(0);
         prop_assert_eq!(told.requested, highest(page.vectors(Register::IRR)));
         prop_assert_eq!(told.in_service, highest(page.vectors(Register::ISR)));
         prop_assert_eq!(told.eoi_exits, page.vectors(Register::TMR));
+    }
+
+    /// Whatever is done to an APIC between two lendings, the page is as if all of it had been lent, and not what changed.
+    #[test]
+    fn what_changed_is_lent(steps in prop::collection::vec((0u16..0x400, any::<u32>(), 0u8..14), 0..100), x2apic in any::<bool>()) {
+        let mut fixture = if x2apic { Fixture::x2apic(1) } else { Fixture::xapic(1) };
+        let page = VirtualApicPage::new();
+        for (at, value, step) in steps {
+            let vector = (value >> 8 & 0xff) as u8;
+            fixture.now += u64::from(value & 0xfff);
+            match step {
+                0 => fixture.apic.accept(vector, value & 1 != 0),
+                1 => _ = fixture.apic.acknowledge(),
+                2 => fixture.apic.end_of_interrupt(&fixture.bus),
+                3 => _ = fixture.apic.lint(crate::Pin::Lint0, value & 1 != 0),
+                4 => fixture.apic.tick(fixture.now),
+                5 => fixture.apic.init(),
+                6 => _ = fixture.wrmsr(Msr::APIC_BASE, 0xfee0_0900 | u64::from(value & 0x400)),
+                7 => _ = fixture.write_x2(Register(at & 0x3f0), u64::from(value)),
+                8 => fixture.write(Register::SVR, value | u32::from(value & 2 != 0) << 8),
+                9 => {
+                    let mailbox = crate::Mailbox::new();
+                    let _ = mailbox.post(vector, value & 1 != 0);
+                    let _ = fixture.apic.drain(&mailbox);
+                }
+                10 => fixture.write(Register(at & 0x3f0), value),
+                _ => {
+                    // An entry of the local vector table, unmasked.
+                    let (register, value) = (Register(0x320 + 16 * (at % 6)), value & 0xa0ff);
+                    fixture.write(register, value);
+                    let _ = fixture.write_x2(register, u64::from(value));
+                }
+            }
+            if value & 0x10_0000 == 0 || fixture.apic.mode() == Mode::Disabled {
+                continue;
+            }
+            let assist = assist(&fixture.apic);
+            fixture.apic.lend(&page, assist);
+            let (whole, mut all) = (VirtualApicPage::new(), fixture.apic.clone());
+            all.lend_anew();
+            all.lend(&whole, assist);
+            for number in 0..0x40 {
+                let register = Register(number << 4);
+                prop_assert_eq!(page.read(register), whole.read(register), "{:?}", register);
+            }
+            fixture.apic.take_back(&page, assist);
+        }
     }
 
     /// Without delivery vmcs01 is told of no vector; the threshold is one that VM entry accepts.

@@ -89,6 +89,8 @@ pub(super) enum Expect {
     SameAsBare,
     /// The console of another run under Nestling is the same.
     SameAgain,
+    /// Under Nestling with this command line a vCPU has as many exits of each kind, but for the timer by which L0 keeps time.
+    SameExits { vcpu: usize, cmdline: &'static str },
     /// The console of the exercised Linux.
     LinuxExercise,
     /// The same of the Linux in L1.

@@ -18,10 +18,13 @@ use std::path::Path;
 
 /// Runs the case, with and without Nestling as it asks, in this folder.
 pub(super) fn run(case: &Case, bare_only: bool, built: &Built, dir: &Path) -> Verdict {
-    let run = |bare: bool| -> Result<Run> {
+    let run_with = |bare: bool, cmdline: Option<&str>| -> Result<Run> {
         let dir = dir.join(if bare { "bare" } else { "nestling" });
         places::make_folder(&dir)?;
-        let spec = prepare(case, bare, built, &dir)?;
+        let mut spec = prepare(case, bare, built, &dir)?;
+        if let Some(cmdline) = cmdline {
+            cmdline.clone_into(&mut spec.cmdline);
+        }
         let mut record = Record::default();
         let outcome = spec.run(built, &dir, &mut record)?;
         // Up to 90 MB, and made again by the next run.
@@ -30,6 +33,7 @@ pub(super) fn run(case: &Case, bare_only: bool, built: &Built, dir: &Path) -> Ve
         places::write(&dir.join("log"), record.log.join("\n"))?;
         Ok(Run { outcome, console: text(&record.console), log: record.log })
     };
+    let run = |bare: bool| run_with(bare, None);
     let mut runs = Vec::new();
     for &bare in case.worlds(bare_only) {
         let run = run(bare).map_err(|error| format!("{error:#}"))?;
@@ -45,6 +49,15 @@ pub(super) fn run(case: &Case, bare_only: bool, built: &Built, dir: &Path) -> Ve
         let again = run(false).map_err(|error| format!("{error:#}"))?;
         same_lines(&first.console, &again.console)
             .map_err(|why| describe(&format!("not as in the run before: {why}"), false, &again, dir))?;
+    }
+    for expect in &case.expect {
+        if let Expect::SameExits { vcpu, cmdline } = expect
+            && !bare_only
+            && let Some(first) = runs.last()
+        {
+            let other = run_with(false, Some(cmdline)).map_err(|error| format!("{error:#}"))?;
+            same_exits(*vcpu, first, &other).map_err(|why| describe(&why, false, first, dir))?;
+        }
     }
     if let [bare, nestling] = &runs[..]
         && case.expect.iter().any(|expect| matches!(expect, Expect::SameAsBare))
@@ -165,7 +178,12 @@ fn judge(case: &Case, run: &Run) -> Verdict {
             }
             Expect::LinuxExercise => guest_linux::check_exercise(&run.console, case.spec.cpus)?,
             Expect::L2Exercise => guest_linux::check_exercise(&run.console, kvm::CPUS)?,
-            Expect::Console(_) | Expect::Log(_) | Expect::Sentence(_) | Expect::SameAsBare | Expect::SameAgain => {}
+            Expect::Console(_)
+            | Expect::Log(_)
+            | Expect::Sentence(_)
+            | Expect::SameAsBare
+            | Expect::SameAgain
+            | Expect::SameExits { .. } => {}
         }
     }
     Ok(())
@@ -190,6 +208,23 @@ fn same_lines(expected: &str, console: &str) -> Verdict {
         }
     }
     Ok(())
+}
+
+/// Whether the two runs' logs count the same exits of a vCPU.
+fn same_exits(vcpu: usize, run: &Run, other: &Run) -> Verdict {
+    let exits = |run: &Run| -> std::result::Result<Vec<String>, String> {
+        // Each processor has a vCPU, and counts its exits in lines of its own.
+        let start = format!("cpu{vcpu} INFO ");
+        let lines = run.log.iter().filter_map(|line| line.split_once(&start)).map(|(_, text)| text);
+        let counts: Vec<String> = lines
+            .skip_while(|text| !text.starts_with("vCPU "))
+            .filter(|text| text.starts_with("  ") && !text.contains("timer expired"))
+            .map(str::to_owned)
+            .collect();
+        if counts.is_empty() { Err(format!("Nestling's log has no exits of vCPU {vcpu}")) } else { Ok(counts) }
+    };
+    let (exits, others) = (exits(run)?, exits(other)?);
+    if exits == others { Ok(()) } else { Err(format!("vCPU {vcpu} has the exits {exits:?}, not {others:?}")) }
 }
 
 fn compare_ticks(name: &str, limit: f64, bare: &Run, nestling: &Run) -> Verdict {

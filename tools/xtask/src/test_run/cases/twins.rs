@@ -23,6 +23,40 @@ pub(super) fn all() -> Result<Vec<Case>> {
         case.expect.extend([Expect::ConsoleIs(path), Expect::SameAsBare]);
         cases.push(case);
     }
+    // The same without what the processor does for APICs.
+    for (guest, cpus, expected) in [("smp", 2, "smp.2.expected"), ("l2_apicv", 1, "l2_apicv.expected")] {
+        let mut case = Case::new(&format!("{guest}-{cpus}-no-apicv"), board::DEFAULT, Kernel::Ours(guest), PATIENCE)?;
+        case.spec.cpus = cpus;
+        case.spec.image_words.push("apicv=off");
+        let path = places::workspace().join("crates/guests/src/bin").join(expected);
+        case.expect.extend([Expect::ConsoleIs(path), Expect::Log("by Disabled, which 1 have at the end".to_owned())]);
+        cases.push(case);
+    }
+    // Interrupts that the processor sends and delivers by itself: however many there are, whoever gets them does not exit.
+    for (name, cpus, vcpu, many, few) in [
+        ("ipis-self", 1, 0, "self rounds=500000", "self rounds=5"),
+        ("ipis-other", 2, 1, "other rounds=2000", "other rounds=5"),
+    ] {
+        let mut case = Case::new(name, board::DEFAULT, Kernel::Ours("ipis"), PATIENCE)?;
+        case.world = World::Both;
+        case.spec.cpus = cpus;
+        case.spec.cmdline = many.to_owned();
+        case.expect.extend([Expect::SameAsBare, Expect::SameExits { vcpu, cmdline: few }]);
+        cases.push(case);
+    }
+    // A processor that is flooded works on, and two whose changes concern each other do not wait for ever.
+    for (mode, line) in [
+        ("flood rounds=20000", "flood: the other one worked true, the last came true\nx2APIC mode: 1 taken\n"),
+        ("moves rounds=200", "both moved 200 times: true\nx2APIC mode: 5 taken\n"),
+    ] {
+        let name = format!("ipis-{}", mode.split(' ').next().unwrap_or(mode));
+        let mut case = Case::new(&name, board::DEFAULT, Kernel::Ours("ipis"), PATIENCE)?;
+        case.world = World::Both;
+        case.spec.cpus = 2;
+        case.spec.cmdline = mode.to_owned();
+        case.expect.extend([Expect::Console(line.to_owned()), Expect::SameAsBare]);
+        cases.push(case);
+    }
     // Other processors. Nestling's guests have two features everywhere that Sandy Bridge of Bochs has not.
     let without = "without-x2apic without-tsc_adjust";
     for (board, short, words) in [(HASWELL, "haswell", ""), (SANDY_BRIDGE, "sandy-bridge", without)] {
