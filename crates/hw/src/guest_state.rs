@@ -18,8 +18,46 @@ use crate::{control, cpuid, msr, physmem};
 pub const KEPT_IN_PROCESSOR: [Msr; 6] =
     [Msr::STAR, Msr::LSTAR, Msr::CSTAR, Msr::FMASK, Msr::KERNEL_GS_BASE, Msr::TSC_AUX];
 
-/// Those that all processors with 64-bit mode have.
-const MSRS: [Msr; 5] = [Msr::STAR, Msr::LSTAR, Msr::CSTAR, Msr::FMASK, Msr::KERNEL_GS_BASE];
+/// Those that all processors with 64-bit mode have. One after the other, since a switch between vCPUs is measured: compiled for
+/// size, a loop takes half as long again.
+macro_rules! kept_msrs {
+    ($($field:ident: $msr:expr,)*) => {
+        #[derive(Debug, Default)]
+        struct Msrs {
+            $($field: u64,)*
+        }
+
+        impl GuestState {
+            /// # Safety
+            /// As for [`msr::read`].
+            #[inline(always)]
+            unsafe fn save_msrs(&mut self) {
+                $(
+                    // SAFETY: the caller's promise.
+                    self.msrs.$field = unsafe { msr::read($msr) };
+                )*
+            }
+
+            /// # Safety
+            /// As for [`msr::write`].
+            #[inline(always)]
+            unsafe fn load_msrs(&self) {
+                $(
+                    // SAFETY: the caller's promise.
+                    unsafe { msr::write($msr, self.msrs.$field) };
+                )*
+            }
+        }
+    };
+}
+
+kept_msrs! {
+    star: Msr::STAR,
+    lstar: Msr::LSTAR,
+    cstar: Msr::CSTAR,
+    fmask: Msr::FMASK,
+    kernel_gs_base: Msr::KERNEL_GS_BASE,
+}
 
 /// Bytes that FXSAVE writes (SDM 1 10.5.1 "FXSAVE Area"): the start of every XSAVE area too.
 const FXSAVE_BYTES: u64 = 512;
@@ -35,7 +73,7 @@ pub struct GuestState {
     /// What [`Instruction`] saves and restores.
     area: HostPhys,
     instruction: Instruction,
-    msrs: [u64; MSRS.len()],
+    msrs: Msrs,
     /// IA32_TSC_AUX; `None` where the processor has no RDTSCP and so not the MSR.
     tsc_aux: Option<u64>,
     debug_addresses: [u64; 4],
@@ -83,7 +121,7 @@ impl GuestState {
         Some(Self {
             area,
             instruction,
-            msrs: [0; MSRS.len()],
+            msrs: Msrs::default(),
             tsc_aux: has_rdtscp.then_some(0),
             debug_addresses: [0; 4],
             dr6: 0xffff_0ff0,
@@ -118,10 +156,8 @@ impl GuestState {
                 unsafe { asm!("fxrstor64 [{}]", in(reg) self.pointer(), options(readonly, nostack, preserves_flags)) };
             }
         }
-        for (msr, value) in MSRS.into_iter().zip(self.msrs) {
-            // SAFETY: the register exists and held the value, or is 0; L0 does not use it.
-            unsafe { msr::write(msr, value) };
-        }
+        // SAFETY: the registers exist and held the values, or are 0; L0 does not use them.
+        unsafe { self.load_msrs() };
         if let Some(value) = self.tsc_aux {
             // SAFETY: as above.
             unsafe { msr::write(Msr::TSC_AUX, value) };
@@ -153,10 +189,8 @@ impl GuestState {
                 unsafe { asm!("fxsave64 [{}]", in(reg) self.pointer(), options(nostack, preserves_flags)) };
             }
         }
-        for (msr, value) in MSRS.into_iter().zip(&mut self.msrs) {
-            // SAFETY: all processors with 64-bit mode have these registers.
-            *value = unsafe { msr::read(msr) };
-        }
+        // SAFETY: all processors with 64-bit mode have these registers.
+        unsafe { self.save_msrs() };
         if let Some(value) = &mut self.tsc_aux {
             // SAFETY: `new` asked for RDTSCP, with which the register comes.
             *value = unsafe { msr::read(Msr::TSC_AUX) };

@@ -1,9 +1,10 @@
 //! What one processor does once the guests are made: runs the vCPUs in its queue, gives those away that another one has room
 //! for, and halts when none can run.
 
+use hw::lock::Lock;
 use hw::vmx::CurrentVmcs;
 use hw::{apic, halt, tsc};
-use sched::{Decision, Wake};
+use sched::{Decision, RunQueue, Wake};
 use vcpu::{Left, Stop};
 
 use crate::resident::Resident;
@@ -13,6 +14,7 @@ use crate::{console, dump, end, run};
 /// One processor at work.
 struct Processor {
     all: &'static Scheduler,
+    queue: &'static Lock<RunQueue>,
     number: u16,
     /// The vCPU whose registers and VMCS are in this processor.
     loaded: Option<u16>,
@@ -20,7 +22,7 @@ struct Processor {
 
 /// Runs what is in this processor's queue until the last virtual machine has ended.
 pub(crate) fn run(all: &'static Scheduler) -> ! {
-    let mut processor = Processor { all, number: here(), loaded: None };
+    let mut processor = Processor { all, queue: all.queue(here()), number: here(), loaded: None };
     while !end::is_ending() {
         processor.look();
         let decision = processor.decide();
@@ -42,7 +44,7 @@ impl Processor {
         // The kick first: one that comes later belongs to bits that are not taken yet.
         halt::take();
         for vcpu in signals().take_woken(self.number).iter() {
-            let woken = self.all.queue(self.number).lock().wake(vcpu, tsc::now());
+            let woken = self.queue.lock().wake(vcpu, tsc::now());
             if woken == Wake::Elsewhere {
                 crate::scheduler::wake(vcpu);
             }
@@ -51,7 +53,7 @@ impl Processor {
 
     /// Who is next; who must wait for that goes to an idle processor, if there is one.
     fn decide(&mut self) -> Decision {
-        let mut queue = self.all.queue(self.number).lock();
+        let mut queue = self.queue.lock();
         let decision = queue.next(tsc::now());
         let waiting = queue.has_waiting();
         signals().set_waiting(self.number, waiting);
@@ -67,7 +69,7 @@ impl Processor {
     /// Gives a vCPU that waits here to the processor `to`, if there is one that may run there.
     #[cold]
     fn give(&mut self, to: u16) {
-        let mut queue = self.all.queue(self.number).lock();
+        let mut queue = self.queue.lock();
         let Some(migrant) = queue.take(to, tsc::now()) else { return };
         signals().set_waiting(self.number, queue.has_waiting());
         drop(queue);
@@ -101,10 +103,13 @@ impl Processor {
         // The boot processor sees to the console and to the watchdog.
         let until = if self.number == 0 { until.min(console::deadline()) } else { until };
         let left = resident.run(!is_loaded, until);
+        if left == Left::SliceOver {
+            // The queue says who runs on when it is asked.
+            return;
+        }
         let now = tsc::now();
-        let queue = self.all.queue(self.number);
+        let queue = self.queue;
         match left {
-            // Who runs on, the queue says when it is asked.
             Left::SliceOver => {}
             Left::Spins => _ = queue.lock().spins(vcpu, now),
             Left::Halted { deaf } => {
@@ -127,7 +132,7 @@ impl Processor {
     /// Now that the queue and all who wake know that `vcpu` sleeps: what came before they did?
     fn look_again(&self, resident: &Resident, vcpu: u16) {
         if resident.has_reason_to_wake() {
-            self.all.queue(self.number).lock().wake(vcpu, tsc::now());
+            self.queue.lock().wake(vcpu, tsc::now());
         }
     }
 
@@ -136,8 +141,8 @@ impl Processor {
     fn stopped(&mut self, resident: &mut Resident, vcpu: u16, stop: Stop) {
         let guest = resident.guest;
         guest.vm.end(stop);
-        self.all.queue(self.number).lock().stopped(vcpu, tsc::now());
-        resident.account(self.all.guests.len() > 1, &self.all.counters(self.number, vcpu));
+        self.queue.lock().stopped(vcpu, tsc::now());
+        resident.account(self.all.guests.len() > 1, &self.queue.lock().counters(vcpu));
         // SAFETY: it was the last one to run here. Its registers are of no use any more.
         unsafe { resident.leave_processor(false) };
         self.loaded = None;

@@ -252,13 +252,13 @@ impl Resident {
     /// `several`: there are other virtual machines, and its own is named. `counters`: what the queue says.
     pub(crate) fn account(&self, several: bool, counters: &Counters) {
         let (index, exits) = (self.vcpu.index(), self.vcpu.counters.total());
-        if several {
-            defmt::info!("{=str} vCPU {=u16}: {=u64} exits", self.guest.name.as_str(), index, exits);
-        } else {
-            defmt::info!("vCPU {=u16}: {=u64} exits", index, exits);
-        }
+        let (name, space) = if several { (self.guest.name.as_str(), " ") } else { ("", "") };
+        defmt::info!("{=str}{=str}vCPU {=u16}: {=u64} exits", name, space, index, exits);
         defmt::info!(
-            "  ran {=u64} ticks, waited {=u64}; {=u64} wakes, {=u64} ticks from one until it ran, at most {=u64}; {=u64} switches, {=u64} migrations",
+            "{=str}{=str}vCPU {=u16}: ran {=u64} ticks, waited {=u64}; {=u64} wakes, {=u64} ticks from one until it ran, at most {=u64}; {=u64} switches, {=u64} migrations",
+            name,
+            space,
+            index,
             counters.ran,
             counters.waited,
             counters.wakes,

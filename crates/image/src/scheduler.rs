@@ -7,7 +7,7 @@ use config::vm::MAX_VMS;
 use heapless::Vec;
 use hw::lock::Lock;
 use hw::{apic, percpu, tsc};
-use sched::{Counters, Member, RunQueue, Signals};
+use sched::{Member, RunQueue, Signals};
 
 use crate::guest::{Guest, Sentence, leak, no_memory_for_tables, sentence};
 use crate::resident::{Resident, move_in};
@@ -124,11 +124,6 @@ impl Scheduler {
         }
         // SAFETY: it came from a `&'static mut` and is only shared from here on.
         unsafe { &*all }
-    }
-
-    /// What became of a vCPU that is in the queue of `processor`.
-    pub(crate) fn counters(&self, processor: u16, number: u16) -> Counters {
-        self.queue(processor).lock().counters(number)
     }
 }
 

@@ -124,7 +124,7 @@ impl Vm {
     /// The number of vCPU `index` on the machine.
     pub(crate) fn number(&self, index: usize) -> u16 {
         // At most 64.
-        self.numbers.first_vcpu + (index & 63) as u16
+        self.numbers.first_vcpu + u16::try_from(index).unwrap_or(0)
     }
 
     /// The virtual-APIC page of vCPU `index`.

@@ -81,15 +81,22 @@ impl Vcpu {
                 return Some(Left::Stop(stop));
             }
             let now = cpu.tsc();
+            // Whoever runs on later looks at all else then.
+            if (now >= self.slice_end || world.wanted_elsewhere()) && self.activity == Activity::Active {
+                self.attention = true;
+                return Some(Left::SliceOver);
+            }
             if now >= world.deadline() {
                 world.tick(now);
             }
             if now >= self.deadline {
                 self.apic.registers().tick(now.wrapping_add(self.tsc_offset));
             }
-            match self.take_mail(cpu, world) {
-                Ok(page) => startup = startup.or(page),
-                Err(left) => return Some(left),
+            if self.init_latched || !world.mailbox().is_empty() {
+                match self.take_mail(cpu, world) {
+                    Ok(page) => startup = startup.or(page),
+                    Err(left) => return Some(left),
+                }
             }
             if !cpu.take_late_kick() {
                 break now;
@@ -98,10 +105,6 @@ impl Vcpu {
         self.deadline = self.machine_time(now, self.apic.settings().deadline());
         self.sample_pic(world);
         if self.in_l2 {
-            if now >= self.slice_end || world.wanted_elsewhere() {
-                self.attention = true;
-                return Some(Left::SliceOver);
-            }
             return self.attend_l2(cpu, world, now, startup);
         }
         match self.activity {
@@ -114,10 +117,6 @@ impl Vcpu {
             Activity::Halted => {
                 return Some(Left::Halted { deaf: !interrupts_on(cpu.vmcs()) });
             }
-        }
-        if now >= self.slice_end || world.wanted_elsewhere() {
-            self.attention = true;
-            return Some(Left::SliceOver);
         }
         if self.spins {
             self.attention = true;

@@ -36,6 +36,7 @@ pub(super) fn steps() -> Vec<Step> {
         Step { name: "screen", run: super::screen::readable },
         Step { name: "vms-consoles", run: super::vms::consoles },
         Step { name: "vms-side-by-side", run: super::vms::side_by_side },
+        Step { name: "vms-moving", run: super::vms::moving },
         Step { name: "vms-weights", run: super::vms::weights },
         Step { name: "vms-neighbours", run: super::vms::neighbours },
         Step { name: "vms-spinlock", run: super::vms::spinlock },

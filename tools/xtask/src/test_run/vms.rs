@@ -179,6 +179,29 @@ pub(super) fn side_by_side() -> Result<()> {
     Ok(())
 }
 
+/// Hypervisors whose vCPUs move between two processors while their L2s run, and back to where they were, write what they write on
+/// the bare machine. Those that sleep and work let a processor idle, and fill it again.
+pub(super) fn moving() -> Result<()> {
+    const HYPERVISORS: [(&str, &str); 3] = [("l2_events", ""), ("l2_apicv", ""), ("l2_smp", "cpus = 2")];
+    let (dir, built) = folder("vms-moving")?;
+    let hypervisors = HYPERVISORS.map(|(name, more)| small(name, name, "", more)).concat();
+    let sleepers =
+        [15, 45, 75].map(|ticks| small(&format!("s{ticks}"), "share", &format!("sleep={ticks} work=10"), ""));
+    let ended = run(&dir, &built, 2, &(hypervisors + &sleepers.concat()))?;
+    ended.check_status(0)?;
+    for (vm, (name, _)) in HYPERVISORS.iter().enumerate() {
+        let expected = places::read(&places::workspace().join(format!("crates/guests/src/bin/{name}.expected")))?;
+        let is_right = ended.consoles[vm].replace('\r', "").as_bytes() == expected;
+        ended.check(is_right, &format!("{name} wrote something else than on the bare machine"))?;
+    }
+    let moves = |line: &String| {
+        line.split_once("l2_events vCPU 0: ran ")?.1.rsplit_once(", ")?.1.split_once(' ')?.0.parse().ok()
+    };
+    let moves: u32 = ended.log.iter().find_map(moves).context("the log does not tell how often a vCPU moved")?;
+    say(&format!("    vms-moving: l2_events moved {moves} times"));
+    ended.check(moves >= 2, "it did not come back to where it was")
+}
+
 /// Three guests of weights 1, 2 and 3 on one processor get their shares of 5 seconds, within 2 %.
 pub(super) fn weights() -> Result<()> {
     let (dir, built) = folder("vms-weights")?;

@@ -5,7 +5,8 @@ use core::sync::atomic::{AtomicU64, Ordering::SeqCst};
 
 use guests::{acpi, apic, cpu, println, smp};
 
-const WARM_UP: u64 = 4;
+/// Until the hypervisor has told all it has to tell.
+const WARM_UP: u64 = 60;
 const SWITCHES: u64 = 40;
 
 /// The TSC when somebody last looked, doubled, plus 1 for the second processor.
@@ -36,11 +37,17 @@ fn look(own: u64) {
     // As in a program: what L0 does for Bochs where a handler may just have begun is no part of it.
     cpu::sti();
     while SEEN.load(SeqCst) < WARM_UP + SWITCHES {
-        let now = cpu::tsc();
-        let last = LAST.swap(now << 1 | own, SeqCst);
-        // Whoever lost the processor between the two has missed the switch.
-        if last & 1 != own && last >> 1 < now && SEEN.fetch_add(1, SeqCst) >= WARM_UP {
-            TICKS.fetch_add(now - (last >> 1), SeqCst);
+        // Nothing between two looks but the look.
+        let (last, now) = loop {
+            let now = cpu::tsc();
+            let last = LAST.swap(now << 1 | own, SeqCst);
+            if last & 1 != own {
+                break (last >> 1, now);
+            }
+        };
+        // Whoever lost the processor between the two lines has missed the switch.
+        if last < now && SEEN.fetch_add(1, SeqCst) >= WARM_UP {
+            TICKS.fetch_add(now - last, SeqCst);
         }
     }
 }
