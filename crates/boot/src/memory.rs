@@ -66,6 +66,7 @@ impl MemoryMap {
     ///
     /// # Errors
     /// [`BootError::TooMany`] when the result has more ranges than there is room for.
+    #[inline(never)]
     pub fn normalise(ranges: &[MemoryRange]) -> Result<Self, BootError> {
         const FULL: BootError = BootError::TooMany { what: "memory ranges", limit: MAX_RANGES };
         let mut pages: Vec<(Range<u64>, MemoryKind), MAX_RANGES> = Vec::new();

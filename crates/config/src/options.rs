@@ -27,6 +27,9 @@ pub struct ImageOptions {
     pub vmcs_shadowing: bool,
     /// `apicv=on|off`: whether the processor delivers interrupts to guests by itself, where it can.
     pub apicv: bool,
+    /// `xapic-id=fixed|writable`: whether guests can change their APIC ids in xAPIC mode, which is for the processor's model to
+    /// say (SDM 3A 11.4.6 "Local APIC ID").
+    pub writable_xapic_ids: bool,
 }
 
 impl Default for ImageOptions {
@@ -41,6 +44,7 @@ impl Default for ImageOptions {
             pcpus: None,
             vmcs_shadowing: true,
             apicv: true,
+            writable_xapic_ids: false,
         }
     }
 }
@@ -141,6 +145,7 @@ impl ImageOptions {
     ///
     /// # Errors
     /// The first word that is no option, or has a value that the option does not take.
+    #[inline(never)]
     pub fn parse(command_line: &str) -> Result<Self, OptionsError> {
         let mut options = Self::default();
         for (word, index) in command_line.split_ascii_whitespace().zip(0u32..) {
@@ -158,7 +163,13 @@ impl ImageOptions {
                 Some(("pcpus", value)) => pcpus(value).map(|count| options.pcpus = Some(count)),
                 Some(("vmcs-shadowing", value)) => switch(value).map(|on| options.vmcs_shadowing = on),
                 Some(("apicv", value)) => switch(value).map(|on| options.apicv = on),
-                _ => Err("apicv=, console=, log=, end=, pcpus=, vmcs-shadowing=, watchdog=, report=caps or selftest="),
+                Some(("xapic-id", "fixed" | "writable")) => {
+                    options.writable_xapic_ids = word.ends_with("=writable");
+                    Ok(())
+                }
+                _ => Err(
+                    "apicv=, console=, log=, end=, pcpus=, vmcs-shadowing=, watchdog=, xapic-id=, report=caps or selftest=",
+                ),
             };
             result.map_err(|expected| OptionsError { word: cut(word), expected })?;
         }
@@ -228,7 +239,7 @@ mod tests {
         let parsed = ImageOptions::parse(
             "out/nestling.elf console=none log=com1 end=halt selftest=entry pcpus=3 vmcs-shadowing=off end=bochs \
              apicv=off \
-             watchdog=on report=caps",
+             watchdog=on report=caps xapic-id=writable",
         )
         .unwrap();
         let expected = ImageOptions {
@@ -241,6 +252,7 @@ mod tests {
             pcpus: Some(3),
             vmcs_shadowing: false,
             apicv: false,
+            writable_xapic_ids: true,
         };
         assert_eq!(parsed, expected);
         assert_eq!(ImageOptions::parse(" "), Ok(ImageOptions::default()));
@@ -258,6 +270,7 @@ mod tests {
             ("vmcs-shadowing=1", "vmcs-shadowing=1"),
             ("apicv=auto", "apicv=auto"),
             ("watchdog=1", "watchdog=1"),
+            ("xapic-id=9", "xapic-id=9"),
             ("report=all", "report=all"),
             ("selftest=all", "selftest=all"),
             ("image quiet", "quiet"),

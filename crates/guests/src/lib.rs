@@ -22,10 +22,12 @@
 //! | `l2_entry`, `l2_state`, `l2_modes` | entries that fail; what entries and exits load and save; an L2 in every mode |
 //! | `l2_exits`, `l2_msrs`, `l2_events`, `l2_timer` | what exits, and what the exit says |
 //! | `l2_ept`, `l2_paging`, `l2_shadowing`, `l2_smp` | EPT, page tables, VMCS shadowing, two processors |
+//! | `l2_apic`, `l2_posted` | an APIC for L2; interrupts posted to it |
+//! | `l2_apicv`, `l2_inhibit` | L1's own APIC, changed by L2 |
 //! | `oracle` | random VM entries (`seed=S count=N first=I`), a line for each; judged by `cargo xtask oracle --random` |
 //!
 //! Beside `NAME` lies `NAME.expected`: the log of the bare machine with one processor and no arguments, `NAME.2.expected`
-//! with two processors, `NAME.WORD.expected` with the argument WORD. `l2_smp` has two processors always. Machines differ in
+//! with two processors, `NAME.WORD.expected` with the argument WORD. `l2_smp` and `l2_posted` have two processors always. Machines differ in
 //! what their VMX offers: `cargo xtask oracle` compares each with itself.
 //!
 //! | you want to | look in |

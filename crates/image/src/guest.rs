@@ -51,6 +51,8 @@ pub(crate) struct Guest {
     pub apic: Apic,
     /// The machine is Bochs: some of its errors need help.
     pub on_bochs: bool,
+    /// Its APIC ids can be changed in xAPIC mode.
+    pub writable_xapic_ids: bool,
     /// A failure on purpose.
     pub self_test: Option<SelfTest>,
     /// The machine has other processors.
@@ -160,6 +162,7 @@ pub(crate) fn make(
         on_bochs: on.on_bochs,
         self_test: on.self_test.filter(|_| numbers.vm == 0),
         gets_kicks: on.processors > 1,
+        writable_xapic_ids: on.writable_xapic_ids,
     })
 }
 

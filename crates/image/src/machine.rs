@@ -35,6 +35,8 @@ pub(crate) struct Machine {
     pub(crate) vmcs_shadowing: bool,
     /// The processors are to help the guests' APICs where they can.
     pub(crate) apicv: bool,
+    /// Guests can change their APIC ids in xAPIC mode.
+    pub(crate) writable_xapic_ids: bool,
     /// A failure on purpose.
     pub(crate) self_test: Option<SelfTest>,
     /// How many processors run, this one included: their numbers count from 0.

@@ -148,6 +148,7 @@ unsafe extern "sysv64" fn boot_main(magic: u32, info: u32) -> ! {
         self_test: chosen.self_test,
         vmcs_shadowing: chosen.vmcs_shadowing,
         apicv: chosen.apicv,
+        writable_xapic_ids: chosen.writable_xapic_ids,
         processors,
     })
 }

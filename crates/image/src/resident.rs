@@ -68,6 +68,7 @@ impl Resident {
             frequencies: guest.frequencies,
             has_vmx: guest.has_vmx,
             repairs_lost_rip: guest.on_bochs,
+            writable_xapic_id: guest.writable_xapic_ids,
             gets_kicks: guest.gets_kicks,
         };
         let mut vcpu = Vcpu::new(hw::cpuid::cpuid, &guest.machine, &guest.controls, identity);

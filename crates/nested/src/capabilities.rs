@@ -14,7 +14,8 @@ use crate::vmcs12::REVISION;
 const PIN: PinBased = PinBased::EXTERNAL_INTERRUPT_EXITING
     .union(PinBased::NMI_EXITING)
     .union(PinBased::VIRTUAL_NMIS)
-    .union(PinBased::ACTIVATE_PREEMPTION_TIMER);
+    .union(PinBased::ACTIVATE_PREEMPTION_TIMER)
+    .union(PinBased::PROCESS_POSTED_INTERRUPTS);
 /// Primary controls that work: all but the tertiary ones' activation.
 const PRIMARY: PrimaryBased = PrimaryBased::all().difference(PrimaryBased::ACTIVATE_TERTIARY_CONTROLS);
 /// Secondary controls that work.

@@ -5,10 +5,10 @@ use ept::{Access as EptAccess, Denied, Ept12, ModificationLog, PageSize, Permiss
 use vmcs::controls::SecondaryBased;
 use vmcs::fields::*;
 use vmcs::qualification::{EptQualification, EptViolation};
-use vmcs::{Access, EptVpid, EventInfo, ExitReason, InstructionError};
+use vmcs::{Access, EptVpid, ExitReason, InstructionError};
 
 use crate::current::Vmcs02;
-use crate::exit::{Synthesized, Vectoring};
+use crate::exit::Synthesized;
 use crate::outcome::Outcome;
 use crate::seam::{L1Memory, Processor};
 use crate::state::Nested;
@@ -137,7 +137,7 @@ impl Nested {
         Synthesized {
             reason: reason.0,
             qualification,
-            vectoring: interrupted_event(vmcs02),
+            vectoring: self.interrupted_event(vmcs02),
             guest_physical: (denied != Denied::LogFull).then_some(at.get()),
             ..Synthesized::default()
         }
@@ -194,14 +194,4 @@ impl Nested {
             && (eptp & 1 << 6 == 0 || offered.contains(EptVpid::ACCESSED_DIRTY))
             && eptp & reserved == 0
     }
-}
-
-/// The event whose delivery the processor's exit cut short.
-pub(crate) fn interrupted_event(vmcs02: &impl Access) -> Option<Vectoring> {
-    let info = EventInfo(vmcs02.read(IDT_VECTORING_INFO));
-    info.is_valid().then(|| Vectoring {
-        info,
-        error_code: if info.has_error_code() { vmcs02.read(IDT_VECTORING_ERROR_CODE) } else { 0 },
-        instruction_length: vmcs02.read(VM_EXIT_INSTRUCTION_LEN),
-    })
 }

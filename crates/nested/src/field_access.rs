@@ -67,10 +67,11 @@ impl Nested {
         Outcome::Succeed
     }
 
-    /// VMREAD by L2, which L1 lets act on the shadow VMCS that the link pointer names: the value, or how it fails.
+    /// VMREAD by L2, which L1 lets act on the shadow VMCS that the link pointer names: the value, or how it fails. An error's number is
+    /// left in the current VMCS, which is vmcs12, not in the shadow VMCS.
     pub fn vmread_by_l2(&mut self, memory: &impl GuestMemory, encoding: u64) -> Result<u64, Outcome> {
         let region = self.shadow_of_l2().ok_or(Outcome::FailInvalid)?;
-        let (slot, encoding) = self.field_for_l2(encoding, memory, region)?;
+        let (slot, encoding) = self.field(encoding)?;
         let value = vmcs12::read_field(memory, region, slot);
         Ok(if encoding.is_high_half() { value >> 32 } else { slot.info().encoding.truncate(value) })
     }
@@ -78,13 +79,10 @@ impl Nested {
     /// VMWRITE by L2, likewise.
     pub fn vmwrite_by_l2(&mut self, memory: &impl GuestMemory, encoding: u64, value: u64) -> Outcome {
         let Some(region) = self.shadow_of_l2() else { return Outcome::FailInvalid };
-        let (slot, encoding) = match self.field_for_l2(encoding, memory, region) {
+        let (slot, encoding) = match self.writable_field(encoding) {
             Ok(field) => field,
             Err(outcome) => return outcome,
         };
-        if slot.info().is_read_only() && !self.capabilities.misc.can_write_all_fields() {
-            return fail_in_region(memory, region, InstructionError::READ_ONLY_FIELD);
-        }
         let value = if encoding.is_high_half() {
             vmcs12::read_field(memory, region, slot) & 0xffff_ffff | value << 32
         } else {
@@ -100,15 +98,6 @@ impl Nested {
             u64::MAX => None,
             region => Some(GuestPhys(region)),
         }
-    }
-
-    fn field_for_l2(
-        &self,
-        encoding: u64,
-        memory: &impl GuestMemory,
-        region: GuestPhys,
-    ) -> Result<(Slot, Encoding), Outcome> {
-        self.find(encoding).ok_or_else(|| fail_in_region(memory, region, InstructionError::UNSUPPORTED_FIELD))
     }
 
     #[inline(always)]
@@ -135,11 +124,4 @@ impl Nested {
         let slot = Slot::of(encoding)?;
         self.uses.exists.contains(slot).then_some((slot, encoding))
     }
-}
-
-/// VMfailValid of L2 leaves its error number in the shadow VMCS.
-fn fail_in_region(memory: &impl GuestMemory, region: GuestPhys, error: InstructionError) -> Outcome {
-    let slot = Slot::known(vmcs::fields::VM_INSTRUCTION_ERROR.encoding());
-    vmcs12::write_field(memory, region, slot, error.0.into());
-    Outcome::FailValid(error)
 }

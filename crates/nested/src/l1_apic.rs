@@ -149,6 +149,15 @@ impl L1Apic {
         }
         self.told.tpr_threshold.hash(hasher);
         self.told.eoi_exits.map(|vectors| vectors.words()).hash(hasher);
+        self.has_pending().hash(hasher);
+        // While the processor has them, they count by what is in the page.
+        if !self.is_delivered_by_processor() {
+            let highest = [self.registers.highest_requested(), self.registers.highest_in_service()];
+            highest.map(|vector| vector.map(|vector| vector.0)).hash(hasher);
+        }
+        if !self.lent.is_some_and(|assist| assist.tpr_shadow) {
+            self.registers.cr8().hash(hasher);
+        }
         let level = self.registers.apicv(Assist { delivery: true, ..Assist::default() }).eoi_exits;
         level.words().hash(hasher);
     }

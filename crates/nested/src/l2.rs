@@ -3,11 +3,11 @@
 use arch::{Fault, GuestMemory, GuestPhys};
 use vmcs::controls::{ExitControls, PinBased, PrimaryBased, SecondaryBased};
 use vmcs::fields::*;
+use vmcs::qualification::EptQualification;
 use vmcs::{Access, EventInfo, ExitReason};
 
 use crate::current::Vmcs02;
 use crate::deferred_apicv::Update;
-use crate::ept12::interrupted_event;
 use crate::exit::{Synthesized, Vectoring};
 use crate::seam::Processor;
 use crate::state::Nested;
@@ -92,7 +92,39 @@ impl Nested {
             qualification,
             interruption: EventInfo::hardware_exception(arch::Vector(vector), error.is_some()),
             error_code: error.unwrap_or(0),
-            vectoring: interrupted_event(vmcs02),
+            vectoring: self.interrupted_event(vmcs02),
+            ..Synthesized::default()
+        })
+    }
+
+    /// The exit that L1 gets for an access of L2 to L1's `at`, where L1 has no memory, if that is vmcs12's APIC-access page: the
+    /// processor knows another page by that name. What the access was, the exit in vmcs02 says by its qualification `access`. (The
+    /// processor would finish some of these accesses itself: SDM 3C 30.4 "Virtualizing Memory-Mapped APIC Accesses".)
+    pub fn apic_access_exit(
+        &self,
+        vmcs02: &impl Access,
+        at: GuestPhys,
+        access: EptQualification,
+    ) -> Option<Synthesized> {
+        if !self.secondary12().contains(SecondaryBased::VIRTUALIZE_APIC_ACCESSES)
+            || at.page().get() != self.vmcs12.read(APIC_ACCESS_ADDR)
+        {
+            return None;
+        }
+        let vectoring = self.interrupted_event(vmcs02);
+        let is_linear = access.contains(EptQualification::TRANSLATED);
+        let kind = match (is_linear, vectoring.is_some()) {
+            (false, true) => 10,
+            (false, false) => 15,
+            (true, true) => 3,
+            (true, false) if access.contains(EptQualification::FETCH) => 2,
+            (true, false) => u64::from(access.contains(EptQualification::WRITE)),
+        };
+        Some(Synthesized {
+            reason: ExitReason::APIC_ACCESS.0,
+            qualification: kind << 12 | at.page_offset(),
+            vectoring,
+            keeps_instruction: true,
             ..Synthesized::default()
         })
     }

@@ -19,6 +19,7 @@
 //! | how L1 gets it; the one way back to vmcs01 | `exit.rs`, `host_state.rs`, `deferred_apicv.rs` |
 //! | L1's APIC, and how much of it the processor does | `l1_apic.rs` |
 //! | what L0 asks while L2 runs | `l2.rs` |
+//! | interrupts for L2 that L1 sees nothing of | `virtual_interrupts.rs` |
 //! | what of L2 is read back, when | `read_back.rs` |
 //! | the lists of MSRs | `msr_lists.rs` |
 //! | L1's EPT | `ept12.rs` |
@@ -55,6 +56,7 @@ mod seam;
 mod shadow;
 mod slots;
 mod state;
+mod virtual_interrupts;
 mod vm_function;
 mod vmcs12;
 

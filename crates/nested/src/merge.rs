@@ -135,7 +135,9 @@ impl Nested {
     }
 
     fn merge_controls(&mut self, vmcs02: &mut Vmcs02<'_, impl Access>) {
-        let pin = PinBased::from_bits_retain(self.vmcs12.read(PIN_BASED_VM_EXEC_CONTROL));
+        // A notification is an interrupt of L1's APIC, not of the machine's.
+        let pin = PinBased::from_bits_retain(self.vmcs12.read(PIN_BASED_VM_EXEC_CONTROL))
+            .difference(PinBased::PROCESS_POSTED_INTERRUPTS);
         vmcs02.write(PIN_BASED_VM_EXEC_CONTROL, (self.base.pin | pin).bits());
         vmcs02.write(CPU_BASED_VM_EXEC_CONTROL, (self.primary02() | self.window_controls).bits());
         vmcs02.write(SECONDARY_VM_EXEC_CONTROL, self.secondary02().bits());

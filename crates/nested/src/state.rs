@@ -51,6 +51,8 @@ pub struct Base {
     pub physical_address_bits: u8,
     /// The machine has VMCS shadowing, and it is to be used.
     pub shadowing: bool,
+    /// The machine is Bochs, which says of a virtual interrupt whose delivery was cut short what it said of another event.
+    pub repairs_vectoring: bool,
 }
 
 /// Pages of one vCPU for nested VMX.

@@ -277,10 +277,13 @@ fn exit_information() {
 }
 
 /// "Exit qualification left over in a synthesized EPT misconfiguration: L1 misled." An exit of L0's making brings what it
-/// says, and 0 where it says nothing, whatever the machine's last exit brought.
+/// says, and 0 where it says nothing, whatever the machine's last exit brought, and the last one that L1 saw.
 #[test]
 fn synthesized_exit_leaves_nothing_over() {
     let mut bench = running();
+    bench.exit(ExitReason::CONTROL_REGISTER, |vmcs02| vmcs02.write(EXIT_QUALIFICATION, 0x10c));
+    assert_eq!(bench.read(EXIT_QUALIFICATION), 0x10c);
+    bench.enter(false);
     bench.run_l2(ExitReason::EPT_VIOLATION, |vmcs02| {
         vmcs02.write(EXIT_QUALIFICATION, 0x181);
         vmcs02.write(VM_EXIT_INTERRUPTION_INFO, EventInfo::external(0x31).0);

@@ -239,8 +239,10 @@ fn pages() {
 /// they are vmcs12's (SDM 3C 27.3.2.4 "Loading Page-Directory-Pointer-Table Entries").
 #[test]
 fn pdptes() {
-    for ept in [false, true] {
+    let pending_mtf = 0x8000_0700;
+    for (ept, event) in [(false, 0), (true, 0), (false, pending_mtf), (true, pending_mtf)] {
         let mut bench = NestedBench::new(false).with_valid_vmcs12();
+        bench.write(VM_ENTRY_INTERRUPTION_INFO, event);
         let word = bench.read(SECONDARY_VM_EXEC_CONTROL) & !S::UNRESTRICTED_GUEST.bits();
         bench.write(SECONDARY_VM_EXEC_CONTROL, if ept { word } else { word & !S::ENABLE_EPT.bits() });
         let entry = bench.read(VM_ENTRY_CONTROLS);

@@ -426,10 +426,11 @@ fn shadow_vmcs_of_l2() {
     assert_eq!((nested.vmread_by_l2(ram, 0x2010), nested.vmread_by_l2(ram, 0x2011)), (Ok(5 << 32), Ok(5)));
     assert_eq!(nested.vmread_by_l2(ram, 0x7ffe), Err(FailValid(E::UNSUPPORTED_FIELD)));
     assert_eq!(nested.vmwrite_by_l2(ram, 0x4402, 0), FailValid(E::READ_ONLY_FIELD));
-    assert_eq!(nested.vmread_by_l2(ram, VM_INSTRUCTION_ERROR.encoding().0.into()), Ok(13));
-    // L1 finds what L2 wrote.
+    assert_eq!(nested.vmread_by_l2(ram, VM_INSTRUCTION_ERROR.encoding().0.into()), Ok(0));
+    // L1 finds what L2 wrote, and why it failed.
     bench.run_l2(R::CPUID, |_| ());
     assert_eq!(bench.reflect(), Ok(()));
+    assert_eq!(bench.read(VM_INSTRUCTION_ERROR), E::READ_ONLY_FIELD.0);
     assert_eq!(bench.vmptrld(NestedBench::SHADOW), Succeed);
     assert_eq!(bench.read(GUEST_RIP), 0x1234);
 }

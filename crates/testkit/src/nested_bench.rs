@@ -426,6 +426,7 @@ fn base(machine: &Capabilities, shadowing: bool) -> Base {
         cr4_offered: offered,
         physical_address_bits: PHYSICAL_ADDRESS_BITS,
         shadowing,
+        repairs_vectoring: false,
     }
 }
 

@@ -114,7 +114,10 @@ impl Vcpu {
     ///
     /// SDM 3C 28.2.4 "Information for VM Exits During Event Delivery". Called only for exits that can happen then.
     pub(crate) fn requeue_cut_short(&mut self, vmcs: &mut impl Access) {
-        let info = EventInfo(vmcs.read(IDT_VECTORING_INFO));
+        let info = match self.nested.as_deref() {
+            Some(nested) if self.in_l2 => nested.vectoring(vmcs),
+            _ => EventInfo(vmcs.read(IDT_VECTORING_INFO)),
+        };
         if !info.is_valid() {
             return;
         }

@@ -76,7 +76,7 @@ impl Vcpu {
         }
         match self.activity {
             Activity::Active => {}
-            Activity::Halted if self.wakes_l2(cpu) => self.activity = Activity::Active,
+            Activity::Halted if self.wakes_l2(cpu, world) => self.activity = Activity::Active,
             Activity::Halted => {
                 return Some(Left::Halted { deaf: self.is_l2_deaf(cpu) });
             }
@@ -94,7 +94,7 @@ impl Vcpu {
         now: u64,
         startup: Option<u8>,
     ) -> Option<Synthesized> {
-        let nested = self.nested.as_ref()?;
+        let nested = self.nested.as_deref()?;
         let plain = |reason: ExitReason| Synthesized { reason: reason.0, ..Synthesized::default() };
         if self.init_latched {
             self.init_latched = false;
@@ -116,11 +116,26 @@ impl Vcpu {
             self.nmi_pending = false;
             return Some(Synthesized { interruption: EventInfo::nmi(), ..plain(ExitReason::EXCEPTION_OR_NMI) });
         }
-        if self.interrupt_waits() && nested.takes_interrupts() {
-            let acknowledges = nested.acknowledges_interrupts();
-            let interruption =
-                if acknowledges { EventInfo::external(self.take_interrupt(world)) } else { EventInfo::NONE };
-            return Some(Synthesized { interruption, ..plain(ExitReason::EXTERNAL_INTERRUPT) });
+        if !nested.takes_interrupts() {
+            return None;
+        }
+        if !nested.acknowledges_interrupts() {
+            return self.interrupt_waits().then(|| plain(ExitReason::EXTERNAL_INTERRUPT));
+        }
+        let interruption = EventInfo::external(self.take_interrupt_of_l1(cpu, world)?);
+        Some(Synthesized { interruption, ..plain(ExitReason::EXTERNAL_INTERRUPT) })
+    }
+
+    /// Acknowledges what waits. A notification of interrupts posted for L2 ends here, and L2 gets those (SDM 3C 30.6
+    /// "Posted-Interrupt Processing"); any other interrupt is L1's.
+    fn take_interrupt_of_l1<C: Cpu, W: World>(&mut self, cpu: &mut C, world: &W) -> Option<u8> {
+        while self.interrupt_waits() {
+            let vector = self.take_interrupt(world);
+            match self.nested.as_deref() {
+                Some(nested) if nested.is_notification(vector) => nested.process_posted(cpu, world.memory()),
+                _ => return Some(vector),
+            }
+            self.apic.registers().end_of_interrupt(world);
         }
         None
     }
@@ -137,8 +152,12 @@ impl Vcpu {
     }
 
     /// Whether L2 in HLT has something to wake for that it takes itself.
-    fn wakes_l2(&self, cpu: &mut impl Cpu) -> bool {
-        self.nmi_pending || self.interrupt_waits() && interrupts_on(cpu.vmcs())
+    fn wakes_l2(&self, cpu: &mut impl Cpu, world: &impl World) -> bool {
+        if self.nmi_pending || !interrupts_on(cpu.vmcs()) {
+            return self.nmi_pending;
+        }
+        let nested = self.nested.as_deref();
+        self.interrupt_waits() || nested.is_some_and(|nested| nested.has_virtual_interrupt(cpu.vmcs(), world.memory()))
     }
 
     /// Events that L1 lets L2 take directly.

@@ -116,6 +116,8 @@ pub struct Identity {
     pub gets_kicks: bool,
     /// The machine is Bochs, whose error with several processors needs `exits/lost_rip.rs`. Never on a real machine.
     pub repairs_lost_rip: bool,
+    /// Software can change the APIC id in xAPIC mode.
+    pub writable_xapic_id: bool,
 }
 
 impl Vcpu {
@@ -141,12 +143,13 @@ impl Vcpu {
         let bootstrap = identity.index == 0;
         Self {
             regs: GuestRegs::default(),
-            apic: L1Apic::new(
-                LocalApic::new(topology.apic_id, bootstrap, identity.frequencies).with_features(Features {
+            apic: L1Apic::new(LocalApic::new(topology.apic_id, bootstrap, identity.frequencies).with_features(
+                Features {
                     physical_address_bits: cpuid.physical_address_bits(),
+                    writable_xapic_id: identity.writable_xapic_id,
                     ..Features::DEFAULT
-                }),
-            ),
+                },
+            )),
             counters: Counters::new(),
             index: identity.index,
             bootstrap,
@@ -203,6 +206,7 @@ impl Vcpu {
             cr4_offered: self.cr4_offered,
             physical_address_bits: self.cpuid.physical_address_bits(),
             shadowing,
+            repairs_vectoring: self.repairs_lost_rip,
         }
     }
 

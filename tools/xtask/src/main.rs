@@ -22,6 +22,7 @@ mod kernel_file;
 mod linux;
 mod lock;
 mod medium;
+mod mistakes;
 mod oracle;
 mod places;
 mod pxe;
@@ -55,6 +56,8 @@ enum Command {
     Test(test_run::Options),
     /// Compare the nested guests, or random VM entries, with the bare machine
     Oracle(oracle::Options),
+    /// Make the mistakes of others in a copy of the code, and see the tests find them
+    Mistakes(mistakes::Options),
     /// Measure what exits cost, in ticks of the emulated machine
     Bench(bench::Options),
     /// Build the bootable ISO and the ELF, with a size report
@@ -85,6 +88,7 @@ fn main() -> ExitCode {
         Command::Run(options) => run::command(&options),
         Command::Test(options) => test_run::command(&options),
         Command::Oracle(options) => oracle::command(&options),
+        Command::Mistakes(options) => mistakes::command(&options),
         Command::Bench(options) => bench::command(&options).map(|()| 0),
         Command::Image(options) => image::command(&options).map(|()| 0),
         Command::Pxe(options) => pxe::command(&options).map(|()| 0),

@@ -8,7 +8,8 @@ use guests::vmx::{Current, L2, equal, follow, pages, setup, show};
 use guests::{entry, exit, memory, println, vmx_flags};
 use vmcs::controls::SecondaryBased;
 use vmcs::fields::{
-    GUEST_CR3, GUEST_ES_SELECTOR, GUEST_RIP, TSC_OFFSET, VMCS_LINK_POINTER, VMREAD_BITMAP, VMWRITE_BITMAP,
+    GUEST_CR3, GUEST_ES_SELECTOR, GUEST_RIP, TSC_OFFSET, VM_INSTRUCTION_ERROR, VMCS_LINK_POINTER, VMREAD_BITMAP,
+    VMWRITE_BITMAP,
 };
 use vmcs::{Access, Encoding};
 
@@ -83,13 +84,18 @@ fn through(l2: &mut L2, shadow: u64) {
         show("in L2", || outcome(vmx_flags!("vmread [rdx], rcx", in("rcx") encoding, in("rdx") &raw mut place)));
         equal("RIP", place, 0x7777);
     });
-    // Whose VM-instruction error is written is not for L2 to see: only that it failed.
+    // The VM-instruction error is the current VMCS's, so L1 sees it, not L2.
+    Current.write(VM_INSTRUCTION_ERROR, 0);
     follow(l2, "VMREAD of no field", || {
         failed(vmx_flags!("vmread rdx, rcx", in("rcx") NO_FIELD, out("rdx") _));
+        equal("error in the shadow", vmread(VM_INSTRUCTION_ERROR.encoding()).unwrap_or(0), 0);
     });
+    equal("error", Current.read(VM_INSTRUCTION_ERROR).into(), 12);
+    Current.write(VM_INSTRUCTION_ERROR, 0);
     follow(l2, "VMWRITE of no field", || {
         failed(vmx_flags!("vmwrite rcx, rdx", in("rcx") NO_FIELD, in("rdx") 0_u64));
     });
+    equal("error", Current.read(VM_INSTRUCTION_ERROR).into(), 12);
     equal("L2's own CR3 is as it was", Current.read(GUEST_CR3), cr3);
     show("the shadow in L1", || vmclear(shadow).and_then(|()| vmptrld(shadow)));
     equal("CR3", vmread(GUEST_CR3.encoding()).unwrap_or(0), 0x6666);

@@ -13,6 +13,7 @@
 //! | enter it | [`L2::run`], [`follow`], [`enter`] |
 //! | print why it came back | [`Report`] |
 //! | extended page tables | [`Ept`] |
+//! | give it an APIC | [`VirtualApic`] |
 //! | a page for a structure of the processor | [`pages`] |
 
 mod attempt;
@@ -27,6 +28,7 @@ pub mod pages;
 mod report;
 pub mod setup;
 pub mod state;
+mod virtual_apic;
 
 pub use attempt::{Attempt, attempt, equal, show};
 pub use controls::Controls;
@@ -35,3 +37,4 @@ pub use ept::Ept;
 pub use instructions::{VmFail, VmResult};
 pub use l2::{DONE, L2, call, follow};
 pub use report::Report;
+pub use virtual_apic::VirtualApic;

@@ -130,6 +130,7 @@ fn by_l0<C: Cpu, W: World>(vcpu: &mut Vcpu, cpu: &mut C, world: &W, reason: Exit
         nested.transitions.exits_to_l0 += 1;
     }
     match reason {
+        ExitReason::EPT_VIOLATION if let Some(exit) = access_to_apic(vcpu, cpu) => synthesize(vcpu, cpu, world, exit),
         // These may cut the delivery of an event short.
         ExitReason::EPT_VIOLATION | ExitReason::EPT_MISCONFIGURATION | ExitReason::EXTERNAL_INTERRUPT => {
             vcpu.requeue_cut_short(cpu.vmcs());
@@ -142,6 +143,12 @@ fn by_l0<C: Cpu, W: World>(vcpu: &mut Vcpu, cpu: &mut C, world: &W, reason: Exit
         },
         _ => handle_decoded(vcpu, cpu, world, reason),
     }
+}
+
+/// The exit for an access to vmcs12's APIC-access page where L1 uses no EPT and has no memory.
+fn access_to_apic(vcpu: &Vcpu, cpu: &mut impl Cpu) -> Option<Synthesized> {
+    let Exit::EptViolation(violation) = Exit::decode(ExitReason::EPT_VIOLATION, cpu.vmcs()) else { return None };
+    vcpu.nested.as_ref()?.apic_access_exit(cpu.vmcs(), violation.guest_physical, violation.qualification)
 }
 
 /// A MOV to CR0 that changes a bit of L0's and none of L1's. As for L1: the read shadow takes the bit, and L2 executes its
@@ -200,13 +207,16 @@ fn ept<C: Cpu, W: World>(vcpu: &mut Vcpu, cpu: &mut C, world: &W, reason: ExitRe
 
 /// L1's tables lead L2 to a device of L1's, or to nothing: the instruction is emulated on L2's memory.
 fn device<C: Cpu, W: World>(vcpu: &mut Vcpu, cpu: &mut C, world: &W, violation: &EptViolation, at: GuestPhys) -> Next {
+    let Some(nested) = vcpu.nested.as_ref() else { return Next::Resume };
+    if let Some(exit) = nested.apic_access_exit(cpu.vmcs(), at, violation.qualification) {
+        return synthesize(vcpu, cpu, world, exit);
+    }
     if let Some(stop) = super::memory::out_of_reach(cpu.vmcs(), violation) {
         return vcpu.stops(stop);
     }
     if violation.qualification.contains(EptQualification::FETCH) {
         return super::memory::fetch(vcpu, cpu, world, at);
     }
-    let Some(nested) = vcpu.nested.as_ref() else { return Next::Resume };
     let Some(&ept12) = nested.ept12() else { return Next::Resume };
     let log = nested.modification_log();
     let denied = Cell::new(None);

@@ -345,6 +345,7 @@ impl Bench {
             has_vmx: vmcs12.is_some(),
             gets_kicks: true,
             repairs_lost_rip: true,
+            writable_xapic_id: false,
         };
         let mut vcpu = Vcpu::new(cpuid, &machine, &controls, identity);
         let page = HostPhys(0x1000);

@@ -222,6 +222,20 @@ fn init_waits_for_l2() {
     assert_eq!(seen, Seen { reason: ExitReason::INIT, qualification: 0, interruption: EventInfo::NONE });
 }
 
+/// "INIT pending at nested exit: processor bring-up hangs." L2 exits for something of its own with INIT pending: L2's next entry
+/// meets it.
+#[test]
+fn init_outlives_an_exit() {
+    let mut bench = about_to_launch(|_| ());
+    bench.world.mailbox.post_init();
+    bench.cpu.exit(ExitReason::CPUID, of_length(2));
+    bench.cpu.exit(ExitReason::VMRESUME, of_length(3));
+    at_once(&mut bench);
+    let (order, seen) = run(&mut bench);
+    assert_eq!(order, [Which::Vmcs01, Which::Vmcs02, Which::Vmcs01, Which::Vmcs02, Which::Vmcs01]);
+    assert_eq!(seen.reason, ExitReason::INIT);
+}
+
 /// "INIT pending at VMXOFF: processor bring-up hangs." It is taken when VMXOFF ends the blocking.
 #[test]
 fn init_waits_for_vmxoff() {

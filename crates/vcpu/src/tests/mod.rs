@@ -7,4 +7,5 @@ mod instructions;
 mod l2_entry;
 mod l2_events;
 mod lost_rip;
+mod posted_interrupts;
 mod vmx_operands;

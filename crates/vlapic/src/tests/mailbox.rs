@@ -1,7 +1,7 @@
 //! The mailbox between processors.
 
 use std::collections::BTreeSet;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::mpsc;
 use std::time::Duration;
 
@@ -170,4 +170,31 @@ fn nothing_is_lost() {
         }
     });
     assert!(mailbox.take().edge == VectorSet::EMPTY);
+}
+
+/// Every single post is taken: each of 64 vectors is posted again when it was taken. Taking in two steps, a look and a clearing,
+/// would lose what is posted between the two.
+#[test]
+fn every_post_is_taken() {
+    const POSTS: u32 = 300_000;
+    let mailbox = Mailbox::new();
+    let taken = AtomicU64::new(u64::MAX);
+    std::thread::scope(|scope| {
+        let poster = scope.spawn(|| {
+            for post in 0..POSTS {
+                let vector = (post % 64) as u8;
+                let began = std::time::Instant::now();
+                while taken.load(Ordering::SeqCst) & 1 << vector == 0 {
+                    assert!(began.elapsed() < Duration::from_secs(5), "post {post}: the one before was lost");
+                    std::hint::spin_loop();
+                }
+                taken.fetch_and(!(1 << vector), Ordering::SeqCst);
+                mailbox.post(0x40 + vector, false);
+            }
+        });
+        while !poster.is_finished() {
+            let [_, edge, ..] = mailbox.take().edge.words();
+            taken.fetch_or(edge, Ordering::SeqCst);
+        }
+    });
 }

@@ -21,10 +21,10 @@ rules! { "", "27.2.1.3", "VM-Entry Control Fields", CONTROLS, |s|
             EventKind::Other => s.event.vector().0 == 0,
             _ => true,
         };
-    INJECTION_ERROR_CODE_PRESENT [VM_ENTRY_INTERRUPTION_INFO, GUEST_CR0]
-        "an injected hardware exception that delivers an error code must say so (bit 11), if CR0.PE is 1"
+    INJECTION_ERROR_CODE_PRESENT [VM_ENTRY_INTERRUPTION_INFO, GUEST_CR0, SECONDARY_VM_EXEC_CONTROL]
+        "an injected hardware exception that delivers an error code must say so (bit 11), if CR0.PE is 1, as it is without \"unrestricted guest\""
         => s.event.has_error_code() || !must_have_error_code(s);
-    INJECTION_ERROR_CODE_ABSENT [VM_ENTRY_INTERRUPTION_INFO, GUEST_CR0]
+    INJECTION_ERROR_CODE_ABSENT [VM_ENTRY_INTERRUPTION_INFO, GUEST_CR0, SECONDARY_VM_EXEC_CONTROL]
         "an injected event that delivers no error code must not have bit 11 set"
         => !s.event.is_valid() || !s.event.has_error_code() || may_have_error_code(s);
     INJECTION_RESERVED [VM_ENTRY_INTERRUPTION_INFO]
@@ -47,9 +47,10 @@ fn has_monitor_trap_flag(s: &State<'_>) -> bool {
     s.environment.capabilities.primary.supports(PrimaryBased::MONITOR_TRAP_FLAG)
 }
 
-/// Whether the guest can be delivered an error code: it starts in protected mode.
+/// Whether the guest can be delivered an error code: it starts in protected mode. Without "unrestricted guest" it has to, which
+/// is checked later. Earlier editions of the manual say so here; processors judge the error code by that.
 fn is_protected(s: &State<'_>) -> bool {
-    s.guest_cr0().contains(Cr0::PE)
+    !s.is_unrestricted() || s.guest_cr0().contains(Cr0::PE)
 }
 
 /// The exceptions with error code that the checks know: not #CP, which older processors have not.

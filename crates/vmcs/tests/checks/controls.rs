@@ -7,6 +7,7 @@ use vmcs::controls::{
 use vmcs::fields::*;
 use vmcs::{EptVpid, EventInfo, InstructionError};
 
+use crate::guest_segments::{guest_32_bit, restricted};
 use crate::{Machine, PAGE, Row, TOO_WIDE};
 
 fn pin(m: &mut Machine, controls: PinBased) {
@@ -297,6 +298,19 @@ pub(crate) const ROWS: &[Row] = &[
     ("INJECTION_VECTOR", |m| inject(m, 0x8000_0701)),
     ("INJECTION_ERROR_CODE_PRESENT", |m| inject(m, 0x8000_030d)),
     ("", |m| inject(m, 0x8000_0b0d)),
+    ("INJECTION_ERROR_CODE_ABSENT", |m| {
+        // Real mode, where exceptions have no error codes.
+        guest_32_bit(m);
+        m.vmcs.write(GUEST_CR0, 0x30);
+        inject(m, 0x8000_0b0d);
+    }),
+    ("INJECTION_ERROR_CODE_PRESENT GUEST_CR0_FIXED", |m| {
+        // Without "unrestricted guest" there is no real mode: CR0 breaks a rule, but one of those that come later.
+        guest_32_bit(m);
+        restricted(m);
+        m.vmcs.write(GUEST_CR0, 0x30);
+        inject(m, 0x8000_030d);
+    }),
     ("INJECTION_ERROR_CODE_ABSENT", |m| inject(m, 0x8000_0b06)),
     ("INJECTION_ERROR_CODE_ABSENT", |m| inject(m, 0x8000_0a02)),
     ("INJECTION_ERROR_CODE_ABSENT", |m| {

@@ -1,6 +1,7 @@
 //! The table of emulator tests.
 
 mod abuse;
+mod apicv;
 mod boot;
 mod kvm;
 mod linux;
@@ -101,7 +102,9 @@ pub(super) enum Expect {
 pub(super) const PATIENCE: u64 = 300;
 
 pub(super) const HASWELL: &str = "bochs-haswell";
-const SANDY_BRIDGE: &str = "bochs-sandy-bridge";
+pub(super) const SANDY_BRIDGE: &str = "bochs-sandy-bridge";
+/// What Nestling's guests have everywhere, and Sandy Bridge of Bochs has not: for the guests' command lines.
+pub(super) const WITHOUT: &str = "without-x2apic without-tsc_adjust";
 
 impl Case {
     pub(super) fn new(name: &str, board: &str, kernel: Kernel, seconds: u64) -> Result<Self> {
@@ -159,6 +162,8 @@ pub(super) fn all() -> Result<Vec<Case>> {
     for shadowing in [true, false] {
         cases.extend(nested::cases(&nested::BOARDS, shadowing)?);
     }
+    cases.extend(nested::without_apicv()?);
+    cases.extend(apicv::all()?);
     cases.extend(multiboot::all()?);
     cases.extend(abuse::all()?);
     cases.extend(refusals::all()?);

@@ -2,10 +2,11 @@
 
 use crate::build;
 use crate::command::Tool;
+use crate::console::say;
 use crate::image;
 use crate::places;
 use crate::tidy;
-use anyhow::{Result, bail};
+use anyhow::{Context, Result, bail};
 use config::STATUS_REFUSED;
 
 /// One check with its name.
@@ -26,7 +27,8 @@ pub(super) fn steps() -> Vec<Step> {
     vec![
         Step { name: "tidy", run: check_tidy },
         Step { name: "format", run: || cargo().args(["fmt", "--all", "--check"]).output().map(drop) },
-        Step { name: "host-tests", run: || tests(&[]) },
+        Step { name: "host-tests", run: || tests(&["--", "--skip", EXPLORATION]) },
+        Step { name: "apicv-exploration", run: exploration },
         Step { name: "xtask-tests", run: || tests(&["--package", "xtask"]) },
         Step { name: "command-line-refusals", run: refusals },
         Step { name: "medium-refusals", run: super::netboot::refusals },
@@ -49,6 +51,21 @@ pub(super) fn steps() -> Vec<Step> {
         Step { name: "oracle-random", run: crate::oracle::some_random_entries },
         Step { name: "image-size", run: || image::check_size(&build::all()?.image()?) },
     ]
+}
+
+/// The test that goes through every state of two vCPUs' APICs: it runs by itself, and says how many there are.
+const EXPLORATION: &str = "every_reachable_state_keeps_the_invariants";
+
+fn exploration() -> Result<()> {
+    let said = cargo().args(["test", "--package", "nested", "--lib", EXPLORATION, "--", "--nocapture"]).output()?;
+    let states = said.lines().find(|line| line.contains("distinct states")).context("it said no number of states")?;
+    say(&format!("  {states}"));
+    Ok(())
+}
+
+/// What takes many minutes.
+pub(super) fn long_steps() -> Vec<Step> {
+    vec![Step { name: "mistakes", run: crate::mistakes::all }]
 }
 
 /// Property tests start from one seed here, so that a change is judged by what it changes; `cargo test` explores.

@@ -55,8 +55,12 @@ type Verdict = std::result::Result<(), String>;
 
 /// The `test` command; returns the status for the shell.
 pub(crate) fn command(options: &Options) -> Result<u8> {
-    let host: Vec<_> =
-        host::steps().into_iter().filter(|step| step.name.contains(&options.filter) && !options.bare).collect();
+    let long = if options.long { host::long_steps() } else { Vec::new() };
+    let host: Vec<_> = host::steps()
+        .into_iter()
+        .chain(long)
+        .filter(|step| step.name.contains(&options.filter) && !options.bare)
+        .collect();
     let cases: Vec<Case> = cases::all()?
         .into_iter()
         .filter(|case| case.name.contains(&options.filter) && (options.long || !case.is_long))

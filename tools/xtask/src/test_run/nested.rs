@@ -1,12 +1,12 @@
 //! The nested guests: hypervisors of ours that run bare and under Nestling with the same log.
 
-use super::cases::{Case, Expect, HASWELL, Kernel, PATIENCE, World};
+use super::cases::{Case, Expect, HASWELL, Kernel, PATIENCE, SANDY_BRIDGE, WITHOUT, World};
 use crate::board;
 use crate::places;
 use anyhow::Result;
 
 /// Each with its number of processors. One topic each, beside its log: crates/guests/src/bin.
-const GUESTS: [(&str, u32); 16] = [
+const GUESTS: [(&str, u32); 18] = [
     ("vmx_instructions", 1),
     ("vmx_fields", 1),
     ("vmx_operands", 1),
@@ -21,15 +21,27 @@ const GUESTS: [(&str, u32); 16] = [
     ("l2_timer", 1),
     ("l2_modes", 1),
     ("l2_shadowing", 1),
+    ("l2_apic", 1),
     ("l2_apicv", 1),
+    ("l2_posted", 2),
     ("l2_smp", 2),
 ];
+
+/// Those that are about APICs run where there is no APICv as well.
+const ON_SANDY_BRIDGE: [&str; 1] = ["l2_apic"];
 
 /// The boards that they run on unless others are named.
 pub(crate) const BOARDS: [&str; 2] = [board::DEFAULT, HASWELL];
 
 /// The image's word that leaves VMCS shadowing alone.
 pub(crate) const NO_SHADOWING: &str = "vmcs-shadowing=off";
+
+/// The guests about APICs on the board without APICv.
+pub(super) fn without_apicv() -> Result<Vec<Case>> {
+    let mut cases = cases(&[SANDY_BRIDGE], true)?;
+    cases.retain(|case| matches!(case.kernel, Kernel::Ours(guest) if ON_SANDY_BRIDGE.contains(&guest)));
+    Ok(cases)
+}
 
 /// Every nested guest on these boards, with VMCS shadowing (where the machine has it) or without.
 pub(super) fn cases(boards: &[&str], shadowing: bool) -> Result<Vec<Case>> {
@@ -42,6 +54,9 @@ pub(super) fn cases(boards: &[&str], shadowing: bool) -> Result<Vec<Case>> {
             let mut case = Case::new(&name, board, Kernel::Ours(guest), PATIENCE)?;
             case.world = World::Both;
             case.spec.cpus = cpus;
+            if *board == SANDY_BRIDGE {
+                case.spec.cmdline = WITHOUT.to_owned();
+            }
             if !shadowing {
                 case.spec.image_words.push(NO_SHADOWING);
             }

@@ -9,6 +9,7 @@
 
 mod apic_abuse;
 mod ends;
+mod l2_pages;
 mod mmio_storm;
 mod neighbour;
 mod storms;
@@ -18,7 +19,7 @@ use guests::{Fault, apic, entry, exit, multiboot, pic, println};
 entry!(main);
 
 /// What a machine survives.
-const SURVIVED: [(&str, fn()); 14] = [
+const SURVIVED: [(&str, fn()); 15] = [
     ("outside_memory", storms::outside_memory),
     ("jump_nowhere", storms::jump_nowhere),
     ("unknown_port", storms::unknown_port),
@@ -34,6 +35,7 @@ const SURVIVED: [(&str, fn()); 14] = [
     // Takes all of a processor that it can get; `ticks=N` says for how many million ticks.
     ("spin_deaf", neighbour::spin_deaf),
     ("ipi_flood", neighbour::ipi_flood),
+    ("l2_pages", l2_pages::all),
 ];
 
 /// What ends the machine, or never ends.

@@ -65,6 +65,18 @@ pub(super) fn all() -> Result<Vec<Case>> {
         case.expect.push(Expect::Sentence(sentence.to_owned()));
         cases.push(case);
     }
+    // An APIC of L2 where nobody should look, and another processor that must not notice.
+    for cpus in [1, 2] {
+        let mut case = Case::new(&format!("abuse-l2_pages-{cpus}"), board::DEFAULT, Kernel::Ours("abuse"), PATIENCE)?;
+        case.spec.cmdline = "l2_pages".to_owned();
+        case.spec.cpus = cpus;
+        case.expect.push(Expect::Console("\nsurvived\n".to_owned()));
+        case.expect.push(Expect::Console(" L2 afterwards: done".to_owned()));
+        if cpus == 2 {
+            case.expect.push(Expect::Console(" the other processor was busy: true, lost 0\n".to_owned()));
+        }
+        cases.push(case);
+    }
     // Two processors of an L1 that means harm.
     let mut case = Case::new("nested-hostile", board::DEFAULT, Kernel::Ours("hostile"), PATIENCE)?;
     case.spec.cpus = 2;

@@ -18,6 +18,8 @@ pub(super) fn all() -> Result<Vec<Case>> {
         ("kvm-linux-in-l1-ept", "linux", "kvm_intel.enable_apicv=0", 1),
         ("kvm-linux-in-l1-ept-2-vcpu", "linux", "kvm_intel.enable_apicv=0", 2),
         ("kvm-linux-in-l1-no-ept", "linux", "kvm_intel.ept=0 kvm_intel.enable_apicv=0", 1),
+        // With it: delivery by the processor, posted interrupts, x2APIC mode.
+        ("kvm-linux-in-l1-apicv-2-vcpu", "linux", "kvm_intel.enable_apicv=1", 2),
         ("kvm-small-in-l1-ept", "small", "kvm_intel.enable_apicv=0", 1),
         ("kvm-small-in-l1-no-ept", "small", "kvm_intel.ept=0 kvm_intel.enable_apicv=0", 1),
     ] {

@@ -1,6 +1,6 @@
 //! The guests that run on every machine.
 
-use super::{Case, Expect, HASWELL, Kernel, PATIENCE, SANDY_BRIDGE, World};
+use super::{Case, Expect, HASWELL, Kernel, PATIENCE, SANDY_BRIDGE, WITHOUT, World};
 use crate::board;
 use crate::places;
 use anyhow::Result;
@@ -57,9 +57,8 @@ pub(super) fn all() -> Result<Vec<Case>> {
         case.expect.extend([Expect::Console(line.to_owned()), Expect::SameAsBare]);
         cases.push(case);
     }
-    // Other processors. Nestling's guests have two features everywhere that Sandy Bridge of Bochs has not.
-    let without = "without-x2apic without-tsc_adjust";
-    for (board, short, words) in [(HASWELL, "haswell", ""), (SANDY_BRIDGE, "sandy-bridge", without)] {
+    // Other processors.
+    for (board, short, words) in [(HASWELL, "haswell", ""), (SANDY_BRIDGE, "sandy-bridge", WITHOUT)] {
         for (guest, cpus) in [("hello", 1), ("smp", 1), ("smp", 2), ("timers", 1), ("machine", 1)] {
             let mut case = Case::new(&format!("{guest}-{cpus}-{short}"), board, Kernel::Ours(guest), PATIENCE)?;
             case.world = World::Both;
