@@ -18,33 +18,33 @@ use crate::{control, cpuid, msr, physmem};
 pub const KEPT_IN_PROCESSOR: [Msr; 6] =
     [Msr::STAR, Msr::LSTAR, Msr::CSTAR, Msr::FMASK, Msr::KERNEL_GS_BASE, Msr::TSC_AUX];
 
-/// Those that all processors with 64-bit mode have. One after the other, since a switch between vCPUs is measured: compiled for
-/// size, a loop takes half as long again.
+/// Those that all processors with 64-bit mode have. One after the other and in halves, since a switch between vCPUs is to be quick:
+/// compiled for size, a loop takes half as long again.
 macro_rules! kept_msrs {
     ($($field:ident: $msr:expr,)*) => {
         #[derive(Debug, Default)]
         struct Msrs {
-            $($field: u64,)*
+            $($field: [u32; 2],)*
         }
 
         impl GuestState {
             /// # Safety
-            /// As for [`msr::read`].
+            /// As for [`msr::read_halves`].
             #[inline(always)]
             unsafe fn save_msrs(&mut self) {
                 $(
                     // SAFETY: the caller's promise.
-                    self.msrs.$field = unsafe { msr::read($msr) };
+                    self.msrs.$field = unsafe { msr::read_halves($msr) };
                 )*
             }
 
             /// # Safety
-            /// As for [`msr::write`].
+            /// As for [`msr::write_halves`].
             #[inline(always)]
             unsafe fn load_msrs(&self) {
                 $(
                     // SAFETY: the caller's promise.
-                    unsafe { msr::write($msr, self.msrs.$field) };
+                    unsafe { msr::write_halves($msr, self.msrs.$field) };
                 )*
             }
         }
@@ -75,7 +75,7 @@ pub struct GuestState {
     instruction: Instruction,
     msrs: Msrs,
     /// IA32_TSC_AUX; `None` where the processor has no RDTSCP and so not the MSR.
-    tsc_aux: Option<u64>,
+    tsc_aux: Option<[u32; 2]>,
     debug_addresses: [u64; 4],
     dr6: u64,
     cr2: u64,
@@ -122,7 +122,7 @@ impl GuestState {
             area,
             instruction,
             msrs: Msrs::default(),
-            tsc_aux: has_rdtscp.then_some(0),
+            tsc_aux: has_rdtscp.then_some([0; 2]),
             debug_addresses: [0; 4],
             dr6: 0xffff_0ff0,
             cr2: 0,
@@ -135,20 +135,25 @@ impl GuestState {
         Instruction::of_this_processor().1.next_multiple_of(PAGE_SIZE)
     }
 
-    /// Loads the registers, and XCR0 with the guest's value `xcr0`, which processors without XSAVE do not have.
+    /// Loads the registers, and XCR0 with the guest's value `xcr0`, which processors without XSAVE do not have. `after_save`:
+    /// [`Self::save`] of another one came right before.
     ///
     /// # Safety
     /// This processor has gone through [`crate::vmx::on`]. `xcr0` is a value that it takes, with no component but those of
     /// [`XCR0_OFFERED`]. Whoever's registers are in the processor has had them saved or needs them no more.
-    pub unsafe fn load(&mut self, xcr0: u64) {
+    pub unsafe fn load(&mut self, xcr0: u64, after_save: bool) {
         match self.instruction {
             Instruction::Xsave(components) => {
-                // SAFETY: the processor has the components, and `vmx::on` set CR4.OSXSAVE.
-                unsafe { enable(components) };
+                if !after_save {
+                    // SAFETY: the processor has the components, and `vmx::on` set CR4.OSXSAVE.
+                    unsafe { control::write_xcr0(components) };
+                }
                 // SAFETY: the area holds the initial state or what XSAVE wrote.
                 unsafe { restore_components(self.area, components) };
-                // SAFETY: the caller's promise.
-                unsafe { enable(xcr0) };
+                if xcr0 != components {
+                    // SAFETY: the caller's promise.
+                    unsafe { control::write_xcr0(xcr0) };
+                }
             }
             Instruction::Fxsave => {
                 enable_fxsave();
@@ -160,7 +165,7 @@ impl GuestState {
         unsafe { self.load_msrs() };
         if let Some(value) = self.tsc_aux {
             // SAFETY: as above.
-            unsafe { msr::write(Msr::TSC_AUX, value) };
+            unsafe { msr::write_halves(Msr::TSC_AUX, value) };
         }
         // SAFETY: no breakpoint is enabled in DR7 while L0 runs.
         unsafe { write_debug_addresses(self.debug_addresses) };
@@ -170,16 +175,18 @@ impl GuestState {
         unsafe { control::write_cr2(self.cr2) };
     }
 
-    /// Saves the registers. XCR0 is not kept, as its value comes with [`Self::load`], and is changed.
+    /// Saves the registers. XCR0, which is `xcr0` at the moment, is not kept, as its value comes with [`Self::load`], and is changed.
     ///
     /// # Safety
     /// The registers in the processor are this vCPU's: they were loaded from here, and nothing else was loaded since.
-    pub unsafe fn save(&mut self) {
+    pub unsafe fn save(&mut self, xcr0: u64) {
         match self.instruction {
             Instruction::Xsave(components) => {
                 // The guest's XCR0 may have components off that hold values it used before.
-                // SAFETY: the processor has the components, and `vmx::on` set CR4.OSXSAVE.
-                unsafe { enable(components) };
+                if xcr0 != components {
+                    // SAFETY: the processor has the components, and `vmx::on` set CR4.OSXSAVE.
+                    unsafe { control::write_xcr0(components) };
+                }
                 // SAFETY: the area is large enough for all components, aligned, and this vCPU's.
                 unsafe { save_components(self.area, components) };
             }
@@ -193,7 +200,7 @@ impl GuestState {
         unsafe { self.save_msrs() };
         if let Some(value) = &mut self.tsc_aux {
             // SAFETY: `new` asked for RDTSCP, with which the register comes.
-            *value = unsafe { msr::read(Msr::TSC_AUX) };
+            *value = unsafe { msr::read_halves(Msr::TSC_AUX) };
         }
         self.debug_addresses = debug_addresses();
         self.dr6 = control::dr6();
@@ -202,19 +209,6 @@ impl GuestState {
 
     const fn pointer(&self) -> *mut u8 {
         physmem::pointer(self.area)
-    }
-}
-
-/// Loads XCR0 unless it has the value already: reading it is cheap, and under another hypervisor loading it is a VM exit.
-///
-/// # Safety
-/// As for [`control::write_xcr0`].
-unsafe fn enable(components: u64) {
-    // SAFETY: the caller promises that CR4.OSXSAVE is set.
-    let current = unsafe { control::xcr0() };
-    if current != components {
-        // SAFETY: the caller's promise.
-        unsafe { control::write_xcr0(components) };
     }
 }
 

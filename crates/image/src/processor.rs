@@ -16,13 +16,15 @@ struct Processor {
     all: &'static Scheduler,
     queue: &'static Lock<RunQueue>,
     number: u16,
+    /// What the others were told of its queue: somebody stands in line.
+    has_waiting: bool,
     /// The vCPU whose registers and VMCS are in this processor.
     loaded: Option<u16>,
 }
 
 /// Runs what is in this processor's queue until the last virtual machine has ended.
 pub(crate) fn run(all: &'static Scheduler) -> ! {
-    let mut processor = Processor { all, queue: all.queue(here()), number: here(), loaded: None };
+    let mut processor = Processor { all, queue: all.queue(here()), number: here(), has_waiting: false, loaded: None };
     while !end::is_ending() {
         processor.look();
         let decision = processor.decide();
@@ -31,7 +33,8 @@ pub(crate) fn run(all: &'static Scheduler) -> ! {
             Decision::Idle { until } => processor.idle(until),
             Decision::AllStopped => processor.idle(u64::MAX),
         }
-        if console::deadline() <= tsc::now() {
+        let deadline = console::deadline();
+        if deadline != u64::MAX && deadline <= tsc::now() {
             console::pump();
         }
     }
@@ -43,6 +46,9 @@ impl Processor {
     fn look(&self) {
         // The kick first: one that comes later belongs to bits that are not taken yet.
         halt::take();
+        if !signals().has_woken(self.number) {
+            return;
+        }
         for vcpu in signals().take_woken(self.number).iter() {
             let woken = self.queue.lock().wake(vcpu, tsc::now());
             if woken == Wake::Elsewhere {
@@ -56,7 +62,10 @@ impl Processor {
         let mut queue = self.queue.lock();
         let decision = queue.next(tsc::now());
         let waiting = queue.has_waiting();
-        signals().set_waiting(self.number, waiting);
+        if waiting != self.has_waiting {
+            self.has_waiting = waiting;
+            signals().set_waiting(self.number, waiting);
+        }
         drop(queue);
         if waiting {
             for idle in signals().idle().iter() {
@@ -71,7 +80,8 @@ impl Processor {
     fn give(&mut self, to: u16) {
         let mut queue = self.queue.lock();
         let Some(migrant) = queue.take(to, tsc::now()) else { return };
-        signals().set_waiting(self.number, queue.has_waiting());
+        self.has_waiting = queue.has_waiting();
+        signals().set_waiting(self.number, self.has_waiting);
         drop(queue);
         let vcpu = migrant.member.vcpu;
         // SAFETY: it was just taken out of this processor's queue.
@@ -92,17 +102,19 @@ impl Processor {
         // SAFETY: it is in this processor's queue.
         let Some(resident) = (unsafe { self.all.resident(vcpu) }) else { return };
         let is_loaded = self.loaded == Some(vcpu);
+        let mut has_saved = false;
         if !is_loaded {
             // SAFETY: as above, and it is another one: `loaded` is only set for vCPUs of this queue.
             if let Some(before) = self.loaded.and_then(|before| unsafe { self.all.resident(before) }) {
                 // SAFETY: its registers are still in this processor: nobody else was loaded since.
                 unsafe { before.save() };
+                has_saved = true;
             }
             self.loaded = Some(vcpu);
         }
         // The boot processor sees to the console and to the watchdog.
         let until = if self.number == 0 { until.min(console::deadline()) } else { until };
-        let left = resident.run(!is_loaded, until);
+        let left = resident.run(!is_loaded, has_saved, until);
         if left == Left::SliceOver {
             // The queue says who runs on when it is asked.
             return;

@@ -137,11 +137,12 @@ impl Resident {
         Ok(resident)
     }
 
-    /// Runs the vCPU until it gives the processor back. `load`: another one was here before.
-    pub(crate) fn run(&mut self, load: bool, until: u64) -> Left {
+    /// Runs the vCPU until it gives the processor back. `load`: another one was here before, or nobody; `after_save`: one that has
+    /// just been saved.
+    pub(crate) fn run(&mut self, load: bool, after_save: bool, until: u64) -> Left {
         let which = if self.left_in_l2 { nested::Which::Vmcs02 } else { nested::Which::Vmcs01 };
         let current = if load {
-            match self.load() {
+            match self.load(after_save) {
                 Ok(current) => current,
                 Err(_) => return Left::Stop(Stop::EntryFailed),
             }
@@ -166,9 +167,9 @@ impl Resident {
     }
 
     /// Loads registers and VMCS, whose predecessors have been saved.
-    fn load(&mut self) -> Result<CurrentVmcs, VmFail> {
+    fn load(&mut self, after_save: bool) -> Result<CurrentVmcs, VmFail> {
         // SAFETY: the caller has saved what was here.
-        unsafe { self.state.load(self.vcpu.xcr0()) };
+        unsafe { self.state.load(self.vcpu.xcr0(), after_save) };
         if self.active_on != Some(here()) {
             self.arrive()?;
         }
@@ -209,7 +210,7 @@ impl Resident {
     /// They are this vCPU's: nobody else was loaded since it ran here.
     pub(crate) unsafe fn save(&mut self) {
         // SAFETY: the caller's promise.
-        unsafe { self.state.save() };
+        unsafe { self.state.save(self.vcpu.xcr0()) };
     }
 
     /// Lets the vCPU go to another processor; its registers are saved if they are in this one.

@@ -42,6 +42,11 @@ impl Vcpu {
         self.attention = true;
         loop {
             if self.attention || !world.mailbox().is_empty() {
+                // Whoever runs on later looks at all else then.
+                if (cpu.tsc() >= self.slice_end || world.wanted_elsewhere()) && self.activity == Activity::Active {
+                    self.attention = true;
+                    return Left::SliceOver;
+                }
                 if let Some(left) = self.attend(cpu, world) {
                     return left;
                 }
@@ -81,11 +86,6 @@ impl Vcpu {
                 return Some(Left::Stop(stop));
             }
             let now = cpu.tsc();
-            // Whoever runs on later looks at all else then.
-            if (now >= self.slice_end || world.wanted_elsewhere()) && self.activity == Activity::Active {
-                self.attention = true;
-                return Some(Left::SliceOver);
-            }
             if now >= world.deadline() {
                 world.tick(now);
             }
