@@ -29,6 +29,12 @@ impl Nested {
         exit.contains(ExitControls::ACKNOWLEDGE_INTERRUPT_ON_EXIT)
     }
 
+    /// L1 gets an exit as soon as L2 could take an NMI, or an interrupt.
+    pub fn windows_of_l1(&self) -> PrimaryBased {
+        let windows = PrimaryBased::NMI_WINDOW_EXITING | PrimaryBased::INTERRUPT_WINDOW_EXITING;
+        PrimaryBased::from_bits_retain(self.vmcs12.read(CPU_BASED_VM_EXEC_CONTROL)) & windows
+    }
+
     /// L2 may be without protection and paging.
     pub fn is_unrestricted(&self) -> bool {
         self.secondary12().contains(SecondaryBased::UNRESTRICTED_GUEST)

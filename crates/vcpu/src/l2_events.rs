@@ -112,9 +112,19 @@ impl Vcpu {
         if nested.timer_deadline() <= now {
             return Some(plain(ExitReason::PREEMPTION_TIMER));
         }
+        // A window that is open ends HLT (SDM 3C 27.7.5 "Interrupt-Window Exiting and Virtual-Interrupt Delivery", 27.7.6
+        // "NMI-Window Exiting"); while L2 is active the processor sees to that.
+        let is_halted = self.activity == Activity::Halted;
+        let windows = if is_halted { nested.windows_of_l1() } else { PrimaryBased::empty() };
+        if windows.contains(PrimaryBased::NMI_WINDOW_EXITING) && !Blocking::read(cpu.vmcs()).by_nmi() {
+            return Some(plain(ExitReason::NMI_WINDOW));
+        }
         if self.nmi_pending && nested.takes_nmis() && !Blocking::read(cpu.vmcs()).by_shadow() {
             self.nmi_pending = false;
             return Some(Synthesized { interruption: EventInfo::nmi(), ..plain(ExitReason::EXCEPTION_OR_NMI) });
+        }
+        if windows.contains(PrimaryBased::INTERRUPT_WINDOW_EXITING) && interrupts_on(cpu.vmcs()) {
+            return Some(plain(ExitReason::INTERRUPT_WINDOW));
         }
         if !nested.takes_interrupts() {
             return None;

@@ -149,6 +149,39 @@ fn halted_l2_wakes_by_its_own_flags() {
     }
 }
 
+/// A window that is open ends L2's HLT, before the NMI or the interrupt that it comes before.
+#[test]
+fn windows_of_l1_end_hlt() {
+    const BY_NMI: u32 = 8;
+    for (window, l2_flags, blocking, reason) in [
+        (PrimaryBased::NMI_WINDOW_EXITING, 2, 0, Some(ExitReason::NMI_WINDOW)),
+        (PrimaryBased::NMI_WINDOW_EXITING, 0x202, BY_NMI, None),
+        (PrimaryBased::INTERRUPT_WINDOW_EXITING, 0x202, BY_NMI, Some(ExitReason::INTERRUPT_WINDOW)),
+        (PrimaryBased::INTERRUPT_WINDOW_EXITING, 2, 0, None),
+    ] {
+        for has_interrupt in [false, true] {
+            let mut bench = about_to_launch(|vmcs12| {
+                vmcs12.write(GUEST_ACTIVITY_STATE, HLT);
+                vmcs12.write(GUEST_RFLAGS, l2_flags);
+                vmcs12.write(GUEST_INTERRUPTIBILITY_INFO, blocking);
+                let pin = PinBased::NMI_EXITING | PinBased::VIRTUAL_NMIS;
+                vmcs12.write(PIN_BASED_VM_EXEC_CONTROL, vmcs12.read(PIN_BASED_VM_EXEC_CONTROL) | pin.bits());
+                vmcs12.write(CPU_BASED_VM_EXEC_CONTROL, vmcs12.read(CPU_BASED_VM_EXEC_CONTROL) | window.bits());
+            });
+            if has_interrupt {
+                bench.world.mailbox.post(0x55, false);
+            }
+            let reason = reason.or(has_interrupt.then_some(ExitReason::EXTERNAL_INTERRUPT));
+            let Some(reason) = reason else {
+                assert!(matches!(bench.run(), Left::Halted { .. }), "{window:?}");
+                continue;
+            };
+            let (order, seen) = run(&mut bench);
+            assert_eq!((order.as_slice(), seen.reason), (&[Which::Vmcs01; 2][..], reason), "{window:?}");
+        }
+    }
+}
+
 /// An exit out of HLT says that L2 was halted, so that L1 can enter it again as it was.
 #[test]
 fn activity_state_is_saved() {
