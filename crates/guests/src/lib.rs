@@ -12,6 +12,7 @@
 //! |---|---|
 //! | `hello` | the smallest: what the loader gave it, and an exit status (`exit=N`) |
 //! | `smp` | starting, interrupting and restarting processors, in both APIC modes |
+//! | `ipis` | interrupts by the thousand to itself or to another processor (`self`, `other`, `flood`, `moves`; `rounds=N`) |
 //! | `timers` | PIT, RTC, UART, APIC timer; through PIC and IOAPIC; when interrupts are taken |
 //! | `machine` | CPUID, control registers, MSRs, exceptions, ring 3, ports, device memory, other modes |
 //! | `demo` | what `cargo xtask run` shows without a guest |

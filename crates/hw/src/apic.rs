@@ -222,10 +222,13 @@ unsafe extern "sysv64" {
 
 /// Where kicks are NMIs: takes the notification of posts that L0 has just taken out of the descriptor, which must not find it
 /// empty in a guest. True if a kick came with it: there may be more to look at.
+#[inline(always)]
 pub fn take_late() -> bool {
-    if !KICKS_ARE_NMIS.load(Ordering::Relaxed) {
-        return false;
-    }
+    KICKS_ARE_NMIS.load(Ordering::Relaxed) && take_pending()
+}
+
+#[cold]
+fn take_pending() -> bool {
     let kicks = || percpu::this().kicks.load(Ordering::Relaxed);
     let before = kicks();
     // SAFETY: handlers set flags of this processor only.
@@ -256,6 +259,7 @@ pub unsafe fn send_startup(destination: u32, page: u8) {
     command(destination, ICR_STARTUP | ICR_ASSERT | u32::from(page));
 }
 
+#[inline(never)]
 fn command(destination: u32, command: u32) {
     if is_x2apic() {
         let value = u64::from(destination) << 32 | u64::from(command);

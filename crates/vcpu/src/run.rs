@@ -80,28 +80,28 @@ impl Vcpu {
     /// Everything that may have to happen before an entry. `Some` when there is none.
     pub(crate) fn attend<C: Cpu, W: World>(&mut self, cpu: &mut C, world: &W) -> Option<Left> {
         self.attention = false;
+        let now = cpu.tsc();
+        if now >= world.deadline() {
+            world.tick(now);
+        }
+        if now >= self.deadline {
+            self.apic.registers().tick(now.wrapping_add(self.tsc_offset));
+        }
         let mut startup = None;
-        let now = loop {
-            if let Some(stop) = world.stop() {
-                return Some(Left::Stop(stop));
+        if self.init_latched || !world.mailbox().is_empty() || cpu.take_late_kick() {
+            startup = match self.take_mail(cpu, world) {
+                Ok(startup) => startup,
+                Err(left) => return Some(left),
+            };
+            // A kick that was taken late may have been for this.
+            if self.activity == Activity::Active && world.wanted_elsewhere() {
+                self.attention = true;
+                return Some(Left::SliceOver);
             }
-            let now = cpu.tsc();
-            if now >= world.deadline() {
-                world.tick(now);
-            }
-            if now >= self.deadline {
-                self.apic.registers().tick(now.wrapping_add(self.tsc_offset));
-            }
-            if self.init_latched || !world.mailbox().is_empty() {
-                match self.take_mail(cpu, world) {
-                    Ok(page) => startup = startup.or(page),
-                    Err(left) => return Some(left),
-                }
-            }
-            if !cpu.take_late_kick() {
-                break now;
-            }
-        };
+        }
+        if let Some(stop) = world.stop() {
+            return Some(Left::Stop(stop));
+        }
         self.deadline = self.machine_time(now, self.apic.settings().deadline());
         self.sample_pic(world);
         if self.in_l2 {
@@ -136,9 +136,14 @@ impl Vcpu {
 
     /// What others posted: interrupts into the APIC, NMI, INIT and start-up IPIs. A start-up IPI that L2 may have to meet is
     /// returned.
+    #[inline(never)]
     fn take_mail<C: Cpu, W: World>(&mut self, cpu: &mut C, world: &W) -> Result<Option<u8>, Left> {
         let mailbox = world.mailbox();
-        let events = if mailbox.is_empty() { Events::NONE } else { self.apic.registers().drain(mailbox) };
+        let mut events = if mailbox.is_empty() { Events::NONE } else { self.apic.registers().drain(mailbox) };
+        while cpu.take_late_kick() {
+            // What it was for is looked at after this, but for mail.
+            events = events.then(self.apic.registers().drain(mailbox));
+        }
         self.nmi_pending |= events.nmi;
         self.extint_message |= events.extint;
         self.init_latched |= events.init;

@@ -24,6 +24,22 @@ impl Events {
     /// No event.
     pub const NONE: Self = Self { nmi: false, init: false, startup: None, smi: false, extint: false };
 
+    /// Both, these first. A start-up IPI that an INIT follows is void, as in a mailbox.
+    #[cold]
+    pub const fn then(self, later: Self) -> Self {
+        let startup = match self.startup {
+            Some(page) if !later.init => Some(page),
+            _ => later.startup,
+        };
+        Self {
+            nmi: self.nmi | later.nmi,
+            init: self.init | later.init,
+            startup,
+            smi: self.smi | later.smi,
+            extint: self.extint | later.extint,
+        }
+    }
+
     /// Whether there is no event.
     pub const fn is_empty(&self) -> bool {
         !(self.nmi | self.init | self.smi | self.extint | self.startup.is_some())

@@ -149,7 +149,7 @@ fn flood(other: u32, rounds: u32) {
     let before = WORKED.load(Ordering::SeqCst);
     for sent in 0..rounds {
         let vector = match sent & 0xff {
-            // The gates of exceptions expect an error code here and there, and Bochs is silent after a 255.
+            // The gates of exceptions expect an error code here and there; Bochs does not end the spurious vector.
             16..32 | 255 => 15,
             vector if vector == u32::from(VECTOR) => 0,
             vector => vector,

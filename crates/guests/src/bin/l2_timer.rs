@@ -138,8 +138,8 @@ fn others(l2: &mut L2) {
     current.write(VMX_PREEMPTION_TIMER_VALUE, u32::MAX);
     println!(" then: {}", l2.run());
     l2.control(|controls| controls.primary -= PrimaryBased::INTERRUPT_WINDOW_EXITING);
-    // HLT is left by the timer, and nothing else.
-    current.write(VMX_PREEMPTION_TIMER_VALUE, (1000 >> shift()) as u32);
+    // HLT is left by the timer, and nothing else. It is reached by then, whatever a hypervisor below has to do meanwhile.
+    current.write(VMX_PREEMPTION_TIMER_VALUE, (200_000 >> shift()) as u32);
     l2.restart(|| {
         // SAFETY: the timer wakes.
         unsafe { core::arch::asm!("hlt") };

@@ -242,9 +242,16 @@ pub(super) fn enter<C: Cpu, W: World>(vcpu: &mut Vcpu, cpu: &mut C, world: &W, l
     }
     vcpu.nested = Some(nested);
     match entry {
-        Entry::Failed(outcome) => finish(vcpu, cpu, outcome),
         Entry::Entered { activity } => entered(vcpu, activity, requested != 0),
-        Entry::Exited => Next::Attend,
+        other => not_entered(vcpu, cpu, other),
+    }
+}
+
+#[inline(never)]
+fn not_entered(vcpu: &mut Vcpu, cpu: &mut impl Cpu, entry: Entry) -> Next {
+    match entry {
+        Entry::Failed(outcome) => finish(vcpu, cpu, outcome),
+        Entry::Exited | Entry::Entered { .. } => Next::Attend,
         Entry::Aborted(abort) => vcpu.stops(Stop::VmxAbort(abort)),
     }
 }

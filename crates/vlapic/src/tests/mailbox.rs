@@ -6,6 +6,7 @@ use std::sync::mpsc;
 use std::time::Duration;
 
 use arch::apic::{DeliveryMode, Message, Shorthand};
+use proptest::prelude::*;
 
 use super::Fixture;
 use crate::{Events, Mail, Mailbox, VectorSet};
@@ -197,4 +198,28 @@ fn every_post_is_taken() {
             taken.fetch_or(edge, Ordering::SeqCst);
         }
     });
+}
+
+proptest! {
+    /// What was taken in two goes is, one after the other, what it would have been in one.
+    #[test]
+    fn two_goes_are_one(posts in prop::collection::vec((0u8..5, any::<u8>()), 0..8), first in 0usize..8) {
+        let post = |mailbox: &Mailbox, (kind, page): (u8, u8)| match kind {
+            0 => mailbox.post_nmi(),
+            1 => mailbox.post_init(),
+            2 => mailbox.post_startup(page),
+            3 => mailbox.post_smi(),
+            _ => mailbox.post_extint(),
+        };
+        let (whole, parts) = (Mailbox::new(), Mailbox::new());
+        let mut taken = Events::NONE;
+        for (number, what) in posts.into_iter().enumerate() {
+            if number == first {
+                taken = parts.take().events;
+            }
+            post(&whole, what);
+            post(&parts, what);
+        }
+        prop_assert_eq!(taken.then(parts.take().events), whole.take().events);
+    }
 }
