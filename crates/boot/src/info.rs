@@ -145,6 +145,7 @@ impl BootInfo {
     ///
     /// # Errors
     /// A [`BootError`] when it is truncated or malformed, or does not fit.
+    #[inline(never)]
     pub fn from_multiboot2(bytes: &[u8]) -> Result<Self, BootError> {
         multiboot2::parse(bytes)
     }

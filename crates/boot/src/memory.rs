@@ -66,6 +66,7 @@ impl MemoryMap {
     ///
     /// # Errors
     /// [`BootError::TooMany`] when the result has more ranges than there is room for.
+    #[inline(never)]
     pub fn normalise(ranges: &[MemoryRange]) -> Result<Self, BootError> {
         const FULL: BootError = BootError::TooMany { what: "memory ranges", limit: MAX_RANGES };
         let mut pages: Vec<(Range<u64>, MemoryKind), MAX_RANGES> = Vec::new();
@@ -195,6 +196,24 @@ impl FreeMemory {
         Some(HostPhys(start))
     }
 
+    /// Gives pages back that were carved. `false` when they are in one piece too many, and lost.
+    pub fn release(&mut self, start: HostPhys, len: u64) -> bool {
+        let end = start.0 + len;
+        let at = self.ranges.partition_point(|range| range.end < start.0);
+        match self.ranges.get_mut(at) {
+            Some(before) if before.end == start.0 => before.end = end,
+            Some(behind) if behind.start == end => behind.start = start.0,
+            _ => return self.ranges.insert(at, start.0..end).is_ok(),
+        }
+        if let [before, behind, ..] = &mut self.ranges[at..]
+            && before.end == behind.start
+        {
+            before.end = behind.end;
+            self.ranges.remove(at + 1);
+        }
+        true
+    }
+
     /// The free ranges, sorted.
     pub fn ranges(&self) -> &[Range<u64>] {
         &self.ranges
@@ -260,6 +279,22 @@ mod tests {
         assert_eq!(free.carve(u64::MAX, 1, everywhere), None);
         let mut low = FreeMemory::of(&map, PAGE_SIZE..LOW_MEMORY_END).unwrap();
         assert_eq!(low.carve(PAGE_SIZE, 1, 0..0xa_0000), Some(HostPhys(0x1000)));
+    }
+
+    /// What is given back joins its neighbours: before, behind, both, none.
+    #[test]
+    fn releasing() {
+        let map = MemoryMap::normalise(&[range(0x10_0000, 0x10_0000, MemoryKind::Usable)]).unwrap();
+        let mut free = FreeMemory::of(&map, 0..u64::MAX).unwrap();
+        let all = free.clone();
+        let pages: std::vec::Vec<_> = (0..0x100).map(|_| free.carve(PAGE_SIZE, 1, 0..u64::MAX).unwrap()).collect();
+        assert_eq!(free.total(), 0);
+        for (page, pieces) in [(3, 1), (1, 2), (0, 2), (2, 1), (5, 2), (4, 1)] {
+            assert!(free.release(pages[page], PAGE_SIZE));
+            assert_eq!(free.ranges().len(), pieces, "after page {page}");
+        }
+        assert!(free.release(pages[6], 0xfa * PAGE_SIZE));
+        assert_eq!(free, all);
     }
 
     const KINDS: [MemoryKind; 5] = [

@@ -4,7 +4,7 @@
 //!
 //! ```toml
 //! [[vm]]
-//! name = "linux"                       # for the log; no two alike
+//! name = "linux"                       # for log and console: letters, digits, - and _; no two alike
 //! kernel = "vmlinuz"                   # a boot module: Linux bzImage or multiboot1 kernel
 //! initrd = "initrd.img"                # a boot module; Linux only
 //! modules = [{ file = "disk", command-line = "disk root" }]   # boot modules; multiboot1 only
@@ -18,9 +18,10 @@
 //! console = "shared"                   # or "com1" to "com4": a port of its own; or "none"
 //! ```
 //!
-//! `name`, `kernel` and `memory-mib` must be there; the others may be absent. A person may edit it on the boot medium,
-//! so every mistake is an error that names its line and key. [`Config::read_for`] also judges it by the machine that it shall run on. [`ImageOptions`] is the image's own command line, and
-//! [`protocol`] has the words by which tools understand the image.
+//! `name` and `memory-mib` must be there; the others may be absent, and without a kernel the guest runs that the image carries.
+//! A person may edit it on the boot medium, so every mistake is an error that names its line and key. [`Config::read_for`] also
+//! judges it by the machine that it shall run on. [`ImageOptions`] is the image's own command line, and [`protocol`] has the
+//! words by which tools understand the image.
 #![cfg_attr(not(test), no_std)]
 #![forbid(unsafe_code)]
 

@@ -23,6 +23,7 @@ impl Config {
     ///
     /// # Errors
     /// The first mistake in the text, or the first thing that the machine does not have.
+    #[inline(never)]
     pub fn read_for(&mut self, text: &str, machine: &Machine<'_>) -> Result<(), ConfigError> {
         let tables = self.tables(text)?;
         let mut total = Total { cpus: 0, memory_mib: 0 };

@@ -25,11 +25,11 @@ pub struct ImageOptions {
     pub pcpus: Option<u32>,
     /// `vmcs-shadowing=on|off`: whether guests that are hypervisors get the processor's VMCS shadowing, where it has it.
     pub vmcs_shadowing: bool,
+    /// `apicv=on|off`: whether the processor delivers interrupts to guests by itself, where it can.
+    pub apicv: bool,
     /// `xapic-id=fixed|writable`: whether guests can change their APIC ids in xAPIC mode, which is for the processor's model to
     /// say (SDM 3A 11.4.6 "Local APIC ID").
     pub writable_xapic_ids: bool,
-    /// `apicv=on|off`: whether the processor delivers interrupts to guests by itself, where it can.
-    pub apicv: bool,
 }
 
 impl Default for ImageOptions {
@@ -43,8 +43,8 @@ impl Default for ImageOptions {
             self_test: None,
             pcpus: None,
             vmcs_shadowing: true,
-            writable_xapic_ids: false,
             apicv: true,
+            writable_xapic_ids: false,
         }
     }
 }
@@ -64,6 +64,9 @@ pub enum SerialPort {
 }
 
 impl SerialPort {
+    /// All of them, by number.
+    pub const ALL: [Self; 4] = [Self::Com1, Self::Com2, Self::Com3, Self::Com4];
+
     /// Its name in options and descriptions.
     pub const fn name(self) -> &'static str {
         match self {
@@ -76,7 +79,7 @@ impl SerialPort {
 
     /// The port of this name.
     pub(crate) fn named(name: &str) -> Option<Self> {
-        [Self::Com1, Self::Com2, Self::Com3, Self::Com4].into_iter().find(|port| port.name() == name)
+        Self::ALL.into_iter().find(|port| port.name() == name)
     }
 
     /// First I/O port, where PCs have always had it.
@@ -142,6 +145,7 @@ impl ImageOptions {
     ///
     /// # Errors
     /// The first word that is no option, or has a value that the option does not take.
+    #[inline(never)]
     pub fn parse(command_line: &str) -> Result<Self, OptionsError> {
         let mut options = Self::default();
         for (word, index) in command_line.split_ascii_whitespace().zip(0u32..) {
@@ -158,11 +162,11 @@ impl ImageOptions {
                 Some(("selftest", value)) => self_test(value).map(|test| options.self_test = Some(test)),
                 Some(("pcpus", value)) => pcpus(value).map(|count| options.pcpus = Some(count)),
                 Some(("vmcs-shadowing", value)) => switch(value).map(|on| options.vmcs_shadowing = on),
+                Some(("apicv", value)) => switch(value).map(|on| options.apicv = on),
                 Some(("xapic-id", "fixed" | "writable")) => {
                     options.writable_xapic_ids = word.ends_with("=writable");
                     Ok(())
                 }
-                Some(("apicv", value)) => switch(value).map(|on| options.apicv = on),
                 _ => Err(
                     "apicv=, console=, log=, end=, pcpus=, vmcs-shadowing=, watchdog=, xapic-id=, report=caps or selftest=",
                 ),
@@ -234,7 +238,8 @@ mod tests {
     fn options() {
         let parsed = ImageOptions::parse(
             "out/nestling.elf console=none log=com1 end=halt selftest=entry pcpus=3 vmcs-shadowing=off end=bochs \
-             apicv=off watchdog=on report=caps xapic-id=writable",
+             apicv=off \
+             watchdog=on report=caps xapic-id=writable",
         )
         .unwrap();
         let expected = ImageOptions {
@@ -246,8 +251,8 @@ mod tests {
             self_test: Some(SelfTest::Entry),
             pcpus: Some(3),
             vmcs_shadowing: false,
-            writable_xapic_ids: true,
             apicv: false,
+            writable_xapic_ids: true,
         };
         assert_eq!(parsed, expected);
         assert_eq!(ImageOptions::parse(" "), Ok(ImageOptions::default()));

@@ -159,7 +159,7 @@ fn entry(scanner: &mut Scanner<'_>, key: &str, table: &mut Table, vm: &mut Vm) -
     table.keys[index] = scanner.line();
     equals(scanner)?;
     match key {
-        "name" => vm.name = name(scanner)?,
+        "name" => vm.name = vm_name(scanner)?,
         "kernel" => vm.kernel = Some(name(scanner)?),
         "kernel-name" => vm.kernel_name = name(scanner)?,
         "initrd" => vm.initrd = Some(name(scanner)?),
@@ -188,6 +188,13 @@ fn equals(scanner: &mut Scanner<'_>) -> Result<(), ConfigError> {
 fn name<const N: usize>(scanner: &mut Scanner<'_>) -> Result<String<N>, ConfigError> {
     let name = scanner.string()?;
     if name.is_empty() { Err(scanner.error(ErrorKind::Empty)) } else { Ok(name) }
+}
+
+/// A name that can stand before a line of text, and be a file's.
+fn vm_name<const N: usize>(scanner: &mut Scanner<'_>) -> Result<String<N>, ConfigError> {
+    let name = name(scanner)?;
+    let is_plain = name.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_'));
+    if is_plain { Ok(name) } else { Err(scanner.error(ErrorKind::Expected("a name of letters, digits, - and _"))) }
 }
 
 /// An array of processors' numbers, not empty.

@@ -67,6 +67,7 @@ fn mistakes_name_line_and_key() {
         (format!("{vm}name = \"b\"\n"), 5, "name", ErrorKind::DuplicateKey),
         (format!("{vm}{vm}"), 6, "name", ErrorKind::DuplicateName),
         (vm.repeat(5), 6, "name", ErrorKind::DuplicateName),
+        ("[[vm]]\nname = \"../a\"\n".into(), 2, "name", ErrorKind::Expected("a name of letters, digits, - and _")),
         (format!("{vm}cpus = 0\n"), 5, "cpus", ErrorKind::OutOfRange { min: 1, max: MAX_CPUS }),
         (format!("{vm}cpus = 99999999999999999999\n"), 5, "cpus", ErrorKind::OutOfRange { min: 1, max: MAX_CPUS }),
         (format!("{vm}cpus = \"1\"\n"), 5, "cpus", ErrorKind::Expected("a whole decimal number")),
@@ -151,13 +152,13 @@ fn processors_of_each() {
     assert_eq!([0, 1, 2].map(|index| config.processors_of(index, 4)), [0b1101, 0b0010, 0b0100]);
 }
 
-/// There is room for four; the fifth is told so.
+/// There is room for eight; the next is told so.
 #[test]
 fn too_many_machines() {
     let text: String =
-        (0..5).map(|index| format!("[[vm]]\nname = \"{index}\"\nkernel = \"k\"\nmemory-mib = 2\n")).collect();
+        (0..9).map(|index| format!("[[vm]]\nname = \"{index}\"\nkernel = \"k\"\nmemory-mib = 2\n")).collect();
     let error = Config::parse(&text).unwrap_err();
-    assert_eq!((error.line, error.kind), (17, ErrorKind::TooMany { limit: 4 }));
+    assert_eq!((error.line, error.kind), (33, ErrorKind::TooMany { limit: 8 }));
 }
 
 fn any_vm(index: usize) -> impl Strategy<Value = Vm> {
@@ -172,7 +173,7 @@ fn any_vm(index: usize) -> impl Strategy<Value = Vm> {
     )
         .prop_map(
             move |(command_line, initrd, modules, memory_mib, cpus, (weight, pin, exclusive, nested, console))| Vm {
-                name: heapless::String::try_from(format!("vm {index}").as_str()).unwrap(),
+                name: heapless::String::try_from(format!("vm-{index}_A").as_str()).unwrap(),
                 kernel: Some(heapless::String::try_from("folder/kernel \"k\"").unwrap()),
                 kernel_name: heapless::String::try_from("k").unwrap(),
                 initrd: initrd.map(|initrd| heapless::String::try_from(initrd.as_str()).unwrap()),

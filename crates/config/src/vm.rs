@@ -5,7 +5,7 @@ use heapless::{String, Vec};
 use crate::SerialPort;
 
 /// Virtual machines in one description.
-pub const MAX_VMS: usize = 4;
+pub const MAX_VMS: usize = 8;
 /// Modules of one virtual machine.
 pub const MAX_MODULES: usize = 8;
 /// Bytes of a virtual machine's name.
@@ -29,7 +29,7 @@ pub const MAX_PROCESSOR: u32 = 63;
 
 /// A machine description: the virtual machines to run, at least one after a successful parse.
 ///
-/// It is about 40 KiB: on a small stack keep it in a static and use [`Config::read`].
+/// It is about 80 KiB: on a small stack keep it in a static and use [`Config::read`].
 #[derive(Clone, Debug, PartialEq, Eq, Default)]
 pub struct Config {
     /// In the order of the text.
@@ -39,7 +39,7 @@ pub struct Config {
 /// One virtual machine.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Vm {
-    /// Its name in the log.
+    /// Its name in the log and on the console: letters, digits, `-` and `_`.
     pub name: String<MAX_NAME>,
     /// Boot module with the kernel; none runs the guest that is embedded in the image.
     pub kernel: Option<String<MAX_FILE>>,

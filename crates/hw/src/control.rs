@@ -64,21 +64,6 @@ pub fn efer() -> Efer {
     Efer::from_bits_retain(unsafe { msr::read(Msr::EFER) })
 }
 
-/// XCR0.
-///
-/// # Safety
-/// CR4.OSXSAVE is set; otherwise XGETBV raises #UD.
-#[inline(always)]
-#[must_use]
-pub unsafe fn xcr0() -> u64 {
-    let (low, high): (u64, u64);
-    // SAFETY: the caller's promise.
-    unsafe {
-        asm!("xgetbv", in("ecx") 0, out("rax") low, out("rdx") high, options(nomem, nostack, preserves_flags));
-    }
-    high << 32 | low & 0xffff_ffff
-}
-
 /// Loads XCR0.
 ///
 /// # Safety

@@ -175,6 +175,6 @@ unsafe fn enter_first(regs: *mut GuestRegs, launched: bool) -> Result<(), VmFail
 
 /// How the entry failed: without a current VMCS there was no place to write an error number to.
 #[cold]
-fn failure() -> VmFail {
+pub(crate) fn failure() -> VmFail {
     if percpu::current_vmcs().is_some() { VmFail::Valid } else { VmFail::Invalid }
 }

@@ -1,7 +1,8 @@
-//! Physical memory that nobody uses yet, given out once and for good.
+//! Physical memory that nobody uses.
 //!
-//! L0 allocates while it brings the machine up and while it makes a guest; nothing is ever given back. Everything comes from
-//! the lowest place that has room, so that high memory stays whole for guests, which want aligned gigabytes.
+//! L0 allocates while it brings the machine up and while it makes a guest; what comes back is the memory of guests that have
+//! ended. Everything comes from the lowest place that has room, so that high memory stays whole for guests, which want aligned
+//! gigabytes.
 
 use arch::{HostPhys, PAGE_SIZE};
 use boot::FreeMemory;
@@ -47,6 +48,14 @@ impl Frames {
     /// As [`Self::allocate`], all of it below the address `limit`.
     pub fn allocate_below(&mut self, bytes: u64, align: u64, limit: u64) -> Option<HostPhys> {
         self.free.as_mut()?.carve(bytes, align, 0..limit)
+    }
+
+    /// Takes `bytes` at `start`, which came from here, back; `false` when there are too many pieces to keep account of them.
+    ///
+    /// # Safety
+    /// Nobody uses them any more, and no processor that runs a guest has a translation to them.
+    pub unsafe fn give_back(&mut self, start: HostPhys, bytes: u64) -> bool {
+        self.free.as_mut().is_some_and(|free| free.release(start, bytes))
     }
 
     /// One frame of zeros.

@@ -18,8 +18,46 @@ use crate::{control, cpuid, msr, physmem};
 pub const KEPT_IN_PROCESSOR: [Msr; 6] =
     [Msr::STAR, Msr::LSTAR, Msr::CSTAR, Msr::FMASK, Msr::KERNEL_GS_BASE, Msr::TSC_AUX];
 
-/// Those that all processors with 64-bit mode have.
-const MSRS: [Msr; 5] = [Msr::STAR, Msr::LSTAR, Msr::CSTAR, Msr::FMASK, Msr::KERNEL_GS_BASE];
+/// Those that all processors with 64-bit mode have. One after the other and in halves, since a switch between vCPUs is to be quick:
+/// compiled for size, a loop takes half as long again.
+macro_rules! kept_msrs {
+    ($($field:ident: $msr:expr,)*) => {
+        #[derive(Debug, Default)]
+        struct Msrs {
+            $($field: [u32; 2],)*
+        }
+
+        impl GuestState {
+            /// # Safety
+            /// As for [`msr::read_halves`].
+            #[inline(always)]
+            unsafe fn save_msrs(&mut self) {
+                $(
+                    // SAFETY: the caller's promise.
+                    self.msrs.$field = unsafe { msr::read_halves($msr) };
+                )*
+            }
+
+            /// # Safety
+            /// As for [`msr::write_halves`].
+            #[inline(always)]
+            unsafe fn load_msrs(&self) {
+                $(
+                    // SAFETY: the caller's promise.
+                    unsafe { msr::write_halves($msr, self.msrs.$field) };
+                )*
+            }
+        }
+    };
+}
+
+kept_msrs! {
+    star: Msr::STAR,
+    lstar: Msr::LSTAR,
+    cstar: Msr::CSTAR,
+    fmask: Msr::FMASK,
+    kernel_gs_base: Msr::KERNEL_GS_BASE,
+}
 
 /// Bytes that FXSAVE writes (SDM 1 10.5.1 "FXSAVE Area"): the start of every XSAVE area too.
 const FXSAVE_BYTES: u64 = 512;
@@ -35,9 +73,9 @@ pub struct GuestState {
     /// What [`Instruction`] saves and restores.
     area: HostPhys,
     instruction: Instruction,
-    msrs: [u64; MSRS.len()],
+    msrs: Msrs,
     /// IA32_TSC_AUX; `None` where the processor has no RDTSCP and so not the MSR.
-    tsc_aux: Option<u64>,
+    tsc_aux: Option<[u32; 2]>,
     debug_addresses: [u64; 4],
     dr6: u64,
     cr2: u64,
@@ -83,8 +121,8 @@ impl GuestState {
         Some(Self {
             area,
             instruction,
-            msrs: [0; MSRS.len()],
-            tsc_aux: has_rdtscp.then_some(0),
+            msrs: Msrs::default(),
+            tsc_aux: has_rdtscp.then_some([0; 2]),
             debug_addresses: [0; 4],
             dr6: 0xffff_0ff0,
             cr2: 0,
@@ -97,20 +135,25 @@ impl GuestState {
         Instruction::of_this_processor().1.next_multiple_of(PAGE_SIZE)
     }
 
-    /// Loads the registers, and XCR0 with the guest's value `xcr0`, which processors without XSAVE do not have.
+    /// Loads the registers, and XCR0 with the guest's value `xcr0`, which processors without XSAVE do not have. `after_save`:
+    /// [`Self::save`] of another one came right before.
     ///
     /// # Safety
     /// This processor has gone through [`crate::vmx::on`]. `xcr0` is a value that it takes, with no component but those of
     /// [`XCR0_OFFERED`]. Whoever's registers are in the processor has had them saved or needs them no more.
-    pub unsafe fn load(&mut self, xcr0: u64) {
+    pub unsafe fn load(&mut self, xcr0: u64, after_save: bool) {
         match self.instruction {
             Instruction::Xsave(components) => {
-                // SAFETY: the processor has the components, and `vmx::on` set CR4.OSXSAVE.
-                unsafe { enable(components) };
+                if !after_save {
+                    // SAFETY: the processor has the components, and `vmx::on` set CR4.OSXSAVE.
+                    unsafe { control::write_xcr0(components) };
+                }
                 // SAFETY: the area holds the initial state or what XSAVE wrote.
                 unsafe { restore_components(self.area, components) };
-                // SAFETY: the caller's promise.
-                unsafe { enable(xcr0) };
+                if xcr0 != components {
+                    // SAFETY: the caller's promise.
+                    unsafe { control::write_xcr0(xcr0) };
+                }
             }
             Instruction::Fxsave => {
                 enable_fxsave();
@@ -118,13 +161,11 @@ impl GuestState {
                 unsafe { asm!("fxrstor64 [{}]", in(reg) self.pointer(), options(readonly, nostack, preserves_flags)) };
             }
         }
-        for (msr, value) in MSRS.into_iter().zip(self.msrs) {
-            // SAFETY: the register exists and held the value, or is 0; L0 does not use it.
-            unsafe { msr::write(msr, value) };
-        }
+        // SAFETY: the registers exist and held the values, or are 0; L0 does not use them.
+        unsafe { self.load_msrs() };
         if let Some(value) = self.tsc_aux {
             // SAFETY: as above.
-            unsafe { msr::write(Msr::TSC_AUX, value) };
+            unsafe { msr::write_halves(Msr::TSC_AUX, value) };
         }
         // SAFETY: no breakpoint is enabled in DR7 while L0 runs.
         unsafe { write_debug_addresses(self.debug_addresses) };
@@ -134,16 +175,18 @@ impl GuestState {
         unsafe { control::write_cr2(self.cr2) };
     }
 
-    /// Saves the registers. XCR0 is not kept, as its value comes with [`Self::load`], and is changed.
+    /// Saves the registers. XCR0, which is `xcr0` at the moment, is not kept, as its value comes with [`Self::load`], and is changed.
     ///
     /// # Safety
     /// The registers in the processor are this vCPU's: they were loaded from here, and nothing else was loaded since.
-    pub unsafe fn save(&mut self) {
+    pub unsafe fn save(&mut self, xcr0: u64) {
         match self.instruction {
             Instruction::Xsave(components) => {
                 // The guest's XCR0 may have components off that hold values it used before.
-                // SAFETY: the processor has the components, and `vmx::on` set CR4.OSXSAVE.
-                unsafe { enable(components) };
+                if xcr0 != components {
+                    // SAFETY: the processor has the components, and `vmx::on` set CR4.OSXSAVE.
+                    unsafe { control::write_xcr0(components) };
+                }
                 // SAFETY: the area is large enough for all components, aligned, and this vCPU's.
                 unsafe { save_components(self.area, components) };
             }
@@ -153,13 +196,11 @@ impl GuestState {
                 unsafe { asm!("fxsave64 [{}]", in(reg) self.pointer(), options(nostack, preserves_flags)) };
             }
         }
-        for (msr, value) in MSRS.into_iter().zip(&mut self.msrs) {
-            // SAFETY: all processors with 64-bit mode have these registers.
-            *value = unsafe { msr::read(msr) };
-        }
+        // SAFETY: all processors with 64-bit mode have these registers.
+        unsafe { self.save_msrs() };
         if let Some(value) = &mut self.tsc_aux {
             // SAFETY: `new` asked for RDTSCP, with which the register comes.
-            *value = unsafe { msr::read(Msr::TSC_AUX) };
+            *value = unsafe { msr::read_halves(Msr::TSC_AUX) };
         }
         self.debug_addresses = debug_addresses();
         self.dr6 = control::dr6();
@@ -168,19 +209,6 @@ impl GuestState {
 
     const fn pointer(&self) -> *mut u8 {
         physmem::pointer(self.area)
-    }
-}
-
-/// Loads XCR0 unless it has the value already: reading it is cheap, and under another hypervisor loading it is a VM exit.
-///
-/// # Safety
-/// As for [`control::write_xcr0`].
-unsafe fn enable(components: u64) {
-    // SAFETY: the caller promises that CR4.OSXSAVE is set.
-    let current = unsafe { control::xcr0() };
-    if current != components {
-        // SAFETY: the caller's promise.
-        unsafe { control::write_xcr0(components) };
     }
 }
 

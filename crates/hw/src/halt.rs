@@ -18,6 +18,10 @@ pub struct Woken {
 #[inline]
 pub fn take() -> Woken {
     let this = percpu::this();
+    // Mostly nothing has, and a look is cheaper than an exchange.
+    if !this.kicked.load(Ordering::Acquire) && !this.timer_fired.load(Ordering::Acquire) {
+        return Woken::default();
+    }
     Woken { kicked: this.kicked.swap(false, Ordering::Acquire), timer: this.timer_fired.swap(false, Ordering::Acquire) }
 }
 

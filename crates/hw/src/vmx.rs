@@ -211,8 +211,16 @@ pub unsafe fn clear(region: HostPhys) -> Result<(), VmFail> {
 /// The processor is in VMX root operation; `region` is a VMCS region of L0 with the revision written to it, cleared
 /// before its first use and not active on another processor. One [`CurrentVmcs`] exists on a processor at a time.
 pub unsafe fn load(region: HostPhys) -> Result<CurrentVmcs, VmFail> {
-    // SAFETY: the caller's promise.
-    outcome(unsafe { with_address!("vmptrld", region) })?;
+    // SAFETY: the caller's promise. Carry or zero is a failure, which no other instruction need tell apart.
+    unsafe {
+        asm!(
+            "vmptrld [{}]",
+            "jbe {failed}",
+            in(reg) &region.0,
+            failed = label { return Err(crate::enter::failure()) },
+            options(nostack),
+        );
+    }
     let this = percpu::this();
     this.entered.store(0, Ordering::Relaxed);
     this.current_vmcs.store(region.0, Ordering::Relaxed);

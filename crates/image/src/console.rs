@@ -1,36 +1,36 @@
-//! The two serial lines: L1's console, and the log.
+//! The serial lines: the guests' console, the ports that guests have of their own, and the log.
 //!
-//! The screen shows Nestling's own sentences, and L1's console where no port takes it; memory keeps the log for the next run.
+//! The screen shows Nestling's own sentences, and the console where no port takes it; memory keeps the log for the next run.
+//! [`guest_console`] has what the guests wrote.
 //!
 //! Nobody waits for a line but at the end. [`pump`] sends what the ports take at the moment; it is called while a processor
 //! idles and on slow paths, by any processor, and only one at a time does the work. Where a machine has one port for
-//! both, L1's bytes travel in log messages.
+//! console and log, the guests' lines travel in log messages.
 
 use core::fmt::{self, Write as _};
 use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use config::{ImageOptions, SerialPort};
-use heapless::{Deque, String};
+use heapless::String;
 use hw::layout::MAX_PROCESSORS;
 use hw::lock::Lock;
 use hw::uart::Uart;
 use hw::watchdog::Watchdog;
 use hw::{delay, percpu, tsc};
 
+use crate::guest_console::{self, Queue};
 use crate::{kept, log, screen};
 
-/// What L1 wrote and the console has not sent yet.
-static L1: Lock<L1Bytes> = Lock::new(L1Bytes { queue: Deque::new(), line: String::new() });
+static LINES: Lock<Lines> = Lock::new(Lines {
+    console: None,
+    own: [const { None }; SerialPort::ALL.len()],
+    log: None,
+    ring: 0,
+    within_frame: false,
+    watchdog: None,
+});
 
-struct L1Bytes {
-    queue: Deque<u8, 4096>,
-    /// With one port for both: the line that is being collected.
-    line: String<80>,
-}
-
-static LINES: Lock<Lines> = Lock::new(Lines { console: None, log: None, ring: 0, within_frame: false, watchdog: None });
-
-/// L1's bytes travel in log messages.
+/// Console and log have one port.
 static SHARED: AtomicBool = AtomicBool::new(false);
 
 /// When [`pump`] should be called again, in TSC ticks; `u64::MAX` while nothing waits to be sent.
@@ -42,15 +42,24 @@ pub(crate) fn deadline() -> u64 {
     DEADLINE.load(Ordering::Relaxed)
 }
 
-/// Something waits to be sent.
+/// Something waits to be sent, or will.
 pub(crate) fn wants_pump() {
-    if DEADLINE.load(Ordering::Relaxed) == u64::MAX {
+    // A pump that is to come soon finds a port that was busy ready again.
+    if DEADLINE.load(Ordering::Relaxed) > tsc::now().saturating_add(busy_ticks()) {
         DEADLINE.store(0, Ordering::Relaxed);
     }
 }
 
+/// For how long a port that takes no more is left alone: a character takes 87 microseconds at 115200 bit/s, and a 16550 takes 16
+/// at once.
+fn busy_ticks() -> u64 {
+    tsc::frequency() / 1000
+}
+
 struct Lines {
     console: Option<Uart>,
+    /// What guests have of their own, by number.
+    own: [Option<Uart>; SerialPort::ALL.len()],
     log: Option<Uart>,
     /// The processor whose messages are being sent.
     ring: usize,
@@ -62,13 +71,28 @@ struct Lines {
 
 /// Opens the ports that `options` names.
 pub(crate) fn open(options: &ImageOptions) {
-    // SAFETY: a PC has a 16550 or nothing at these ports, and nobody else in L0 uses them.
-    let open = |port: SerialPort| unsafe { Uart::new(port.io_port()) };
     let shared = options.console == options.log && options.log.is_some();
     SHARED.store(shared, Ordering::Relaxed);
+    if shared {
+        guest_console::share_port_with_log();
+    }
     let mut lines = LINES.lock();
-    lines.log = options.log.and_then(open);
-    lines.console = if shared { None } else { options.console.and_then(open) };
+    lines.log = options.log.and_then(open_port);
+    lines.console = if shared { None } else { options.console.and_then(open_port) };
+}
+
+/// Opens a port that a guest shall have for itself. False when the machine does not have it.
+pub(crate) fn open_own(port: SerialPort) -> bool {
+    let uart = open_port(port);
+    let is_there = uart.is_some();
+    LINES.lock().own[port as usize] = uart;
+    is_there
+}
+
+fn open_port(port: SerialPort) -> Option<Uart> {
+    // SAFETY: a PC has a 16550 or nothing at these ports. Nobody else in L0 uses them: console and log are opened once, and the
+    // description may give a guest neither of them, nor one to two guests.
+    unsafe { Uart::new(port.io_port()) }
 }
 
 /// From now on the machine is reset when the boot processor stands still.
@@ -99,28 +123,24 @@ impl Lines {
 
     /// Sends what the ports take now. Returns whether everything has been handed to them.
     fn send(&mut self) -> bool {
-        let mut done = true;
-        match &mut self.console {
-            None if SHARED.load(Ordering::Relaxed) => {}
-            None => {
-                let mut l1 = L1.lock();
-                while let Some(byte) = l1.queue.pop_front() {
-                    screen::show(&[byte]);
-                }
-            }
-            Some(console) => {
-                let mut l1 = L1.lock();
-                while !l1.queue.is_empty() {
-                    if !console.ready() {
-                        done = false;
-                        break;
-                    }
-                    if let Some(byte) = l1.queue.pop_front() {
-                        console.try_put(byte);
+        let done = guest_console::with_written(|written| {
+            let mut done = true;
+            match &mut self.console {
+                // With SHARED nothing is there.
+                None => {
+                    while let Some(byte) = written.console.pop_front() {
+                        screen::show(&[byte]);
                     }
                 }
+                Some(console) => done = send(&mut written.console, console),
             }
-        }
+            for (queue, own) in written.own.iter_mut().zip(&mut self.own) {
+                if let Some(own) = own {
+                    done &= send(queue, own);
+                }
+            }
+            done
+        });
         loop {
             if self.log.as_mut().is_some_and(|log| !log.ready()) {
                 let empty =
@@ -138,6 +158,19 @@ impl Lines {
     }
 }
 
+/// Sends what the port takes now. Returns whether that was all.
+fn send(queue: &mut Queue, port: &mut Uart) -> bool {
+    while !queue.is_empty() {
+        if !port.ready() {
+            return false;
+        }
+        if let Some(byte) = queue.pop_front() {
+            port.try_put(byte);
+        }
+    }
+    true
+}
+
 /// Sends what the ports take now. Returns at once when another processor is at it.
 pub(crate) fn pump() {
     if let Some(mut lines) = LINES.try_lock() {
@@ -146,18 +179,20 @@ pub(crate) fn pump() {
             watchdog.reload();
         }
         let now = tsc::now();
+        // What comes while this is at work asks for itself.
+        let before = DEADLINE.swap(u64::MAX, Ordering::Relaxed);
+        let parts = guest_console::send_parts(now);
         let deadline = if !lines.send() {
-            // A character takes 87 microseconds at 115200 bit/s, and a 16550 takes 16 at once.
-            now.saturating_add(tsc::frequency() / 1000)
+            now.saturating_add(busy_ticks())
         } else if lines.watchdog.is_none() {
             u64::MAX
         } else if is_boot_processor {
             now.saturating_add(tsc::frequency())
         } else {
             // It is the boot processor that has to come by: another one leaves it its deadline.
-            DEADLINE.load(Ordering::Relaxed)
+            before
         };
-        DEADLINE.store(deadline, Ordering::Relaxed);
+        DEADLINE.fetch_min(deadline.min(parts), Ordering::Relaxed);
     }
     report_lost();
 }
@@ -176,36 +211,6 @@ fn report_lost() {
                 defmt::warn!("{=u32} log messages of processor {=usize} were lost: its buffer was full", lost, number)
             }
         }
-    }
-}
-
-/// Sends a byte that L1 wrote to its console. Waits only while the buffer is full.
-pub(crate) fn put(byte: u8) {
-    if SHARED.load(Ordering::Relaxed) {
-        put_as_message(byte);
-        return;
-    }
-    while L1.lock().queue.push_back(byte).is_err() {
-        pump();
-    }
-    wants_pump();
-}
-
-/// Collects a line of L1's and sends it as a log message.
-fn put_as_message(byte: u8) {
-    let mut l1 = L1.lock();
-    let shown = if byte.is_ascii_graphic() || byte == b' ' { Some(char::from(byte)) } else { None };
-    if let Some(shown) = shown {
-        // The line has room: it is sent when it is full.
-        let _ = l1.line.push(shown);
-    }
-    let full = l1.line.len() == l1.line.capacity();
-    if byte == b'\n' || full {
-        while log::ring(percpu::number() as usize).is_some_and(|ring| ring.room() < 128) {
-            pump();
-        }
-        defmt::println!("L1: {=str}", l1.line.as_str());
-        l1.line.clear();
     }
 }
 
@@ -231,7 +236,7 @@ impl fmt::Write for Text {
             if SHARED.load(Ordering::Relaxed) {
                 plain(format_args!("{}", self.0));
             } else {
-                self.0.bytes().chain(*b"\n").for_each(put);
+                self.0.bytes().chain(*b"\n").for_each(guest_console::put_plain);
             }
             self.0.clear();
         }
@@ -244,9 +249,13 @@ pub(crate) fn flush() {
     const PATIENCE_MICROS: u64 = 1_000_000;
     report_lost();
     // A full ring and a full console buffer take less than a second at 115200 bit/s.
-    delay::until(2 * PATIENCE_MICROS, || LINES.try_lock().is_some_and(|mut lines| lines.send()));
+    delay::until(2 * PATIENCE_MICROS, || {
+        guest_console::send_parts(u64::MAX) == u64::MAX && LINES.try_lock().is_some_and(|mut lines| lines.send())
+    });
     delay::until(PATIENCE_MICROS, || {
-        LINES.try_lock().is_some_and(|lines| [&lines.console, &lines.log].into_iter().flatten().all(Uart::is_idle))
+        LINES.try_lock().is_some_and(|lines| {
+            [&lines.console, &lines.log].into_iter().chain(&lines.own).flatten().all(Uart::is_idle)
+        })
     });
 }
 
@@ -256,10 +265,7 @@ pub(crate) fn seize() {
         // SAFETY: the holder is this processor, in what it does not return to, or one that stands still.
         unsafe { LINES.break_open() };
     }
-    if !delay::until(100_000, || L1.try_lock().is_some()) {
-        // SAFETY: as above.
-        unsafe { L1.break_open() };
-    }
+    guest_console::seize();
     screen::seize();
 }
 

@@ -70,5 +70,4 @@ pub(crate) fn guest(vcpu: &Vcpu, vmcs: &impl Access) {
         register(Gpr::R14),
         register(Gpr::R15)
     );
-    console::flush();
 }

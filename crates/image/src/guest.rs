@@ -3,6 +3,7 @@
 use core::fmt::Write as _;
 
 use arch::{HostPhys, PAGE_SIZE};
+use config::vm::MAX_NAME;
 use config::{SelfTest, Vm as Description};
 use devices::{Platform, PlatformConfig};
 use heapless::String;
@@ -15,14 +16,17 @@ use vlapic::{Assist, Frequencies, Hardware, Mode};
 use vmcs::Capabilities;
 
 use crate::guest_memory::GuestRam;
+use crate::machine::Machine;
 use crate::memory::{Memory, make_memory};
-use crate::vm::{MAX_VCPUS, Post, Vm};
+use crate::vm::{Numbers, Post, Vm};
 
 /// A sentence for the user that says why a guest cannot be made.
 pub(crate) type Sentence = String<256>;
 
 /// A VM that is ready to run, and what its vCPUs need to start.
 pub(crate) struct Guest {
+    /// Its name in the log.
+    pub name: String<MAX_NAME>,
     /// The VM.
     pub vm: &'static Vm,
     /// How its first vCPU starts.
@@ -51,8 +55,8 @@ pub(crate) struct Guest {
     pub writable_xapic_ids: bool,
     /// A failure on purpose.
     pub self_test: Option<SelfTest>,
-    /// The processors that share its vCPUs: numbers 0 up to this.
-    pub processors: u32,
+    /// The machine has other processors.
+    pub gets_kicks: bool,
 }
 
 /// What all APICs of a VM have for the processor to help them.
@@ -80,18 +84,16 @@ const DEMO_LENGTH: usize = include!(concat!(env!("OUT_DIR"), "/demo_length"));
 #[inline(never)]
 pub(crate) fn make(
     description: &Description,
-    machine: Capabilities,
-    vmcs_shadowing: bool,
+    numbers: Numbers,
+    on: &Machine,
     module: impl Fn(&str) -> Option<&'static [u8]>,
 ) -> Result<Guest, Sentence> {
+    let machine = on.capabilities;
     let controls = Controls::choose(&machine).map_err(|missing| sentence(format_args!("{missing}")))?;
-    log_controls(&controls);
-    let cpus = description.cpus as usize;
-    if cpus > MAX_VCPUS {
-        return Err(sentence(format_args!(
-            "the guest has {cpus} processors and Nestling gives at most {MAX_VCPUS}: give it fewer"
-        )));
+    if numbers.vm == 0 {
+        log_controls(&controls);
     }
+    let cpus = description.cpus as usize;
     let layout = MemoryLayout::new(u64::from(description.memory_mib) * MIB, description.cpus);
     let Memory { ram, ept, ept_with_apic, apic_access, table_bytes } = make_memory(&layout, &machine)?;
     let entry = load(description, &ram, &layout, module)?;
@@ -107,11 +109,11 @@ pub(crate) fn make(
         now,
     });
     let posts = posts(cpus)?;
-    let vm: &'static Vm = leak_one(Vm::new(ram, posts, platform))?;
+    let vm: &'static Vm = leak_one(Vm::new(ram, posts, numbers, platform))?;
 
     let has_rdtscp = controls.secondary.chosen.contains(vmcs::controls::SecondaryBased::ENABLE_RDTSCP);
-    let has_vmx = true;
-    let shadowing = if has_vmx && vmcs_shadowing && can_shadow(&machine) {
+    let has_vmx = description.nested;
+    let shadowing = if has_vmx && on.vmcs_shadowing && can_shadow(&machine) {
         let (vmread, vmwrite) = (page()?, page()?);
         nested::fill_shadowing_bitmaps(vmread, vmwrite);
         Some((physmem::physical(vmread), physmem::physical(vmwrite)))
@@ -139,11 +141,12 @@ pub(crate) fn make(
         io_bitmap_a: physmem::physical(io_bitmap_a),
         io_bitmap_b: physmem::physical(io_bitmap_b),
         shadowing,
-        vpid: 1,
+        vpid: numbers.first_vcpu + 1,
     };
     // The APIC timer of the machine counts at the bus frequency; L1 gets the same, as far as CPUID tells, else the TSC's.
     let frequencies = Frequencies { tsc_hz, bus_hz: tsc_hz };
     Ok(Guest {
+        name: description.name.clone(),
         vm,
         start: flat_start(&entry),
         pages,
@@ -151,15 +154,15 @@ pub(crate) fn make(
         machine,
         frequencies,
         table_bytes,
-        processors: 1,
         has_vmx,
         shadowing,
         // SAFETY: the page is 4096 bytes, aligned, and nobody writes to it from now on.
         msr_bitmap_words: unsafe { &*core::ptr::from_mut(msr_bitmap).cast() },
         apic,
-        on_bochs: false,
-        writable_xapic_ids: false,
-        self_test: None,
+        on_bochs: on.on_bochs,
+        self_test: on.self_test.filter(|_| numbers.vm == 0),
+        gets_kicks: on.processors > 1,
+        writable_xapic_ids: on.writable_xapic_ids,
     })
 }
 
@@ -169,22 +172,22 @@ fn can_shadow(machine: &Capabilities) -> bool {
 }
 
 /// The refusal when even small things find no room.
+#[cold]
+#[inline(never)]
 pub(crate) fn no_memory_for_tables() -> Sentence {
     sentence(format_args!("there is no memory left for the guest's page tables: give the machine more memory"))
 }
 
 /// Loads the kernel, its initrd and its modules.
+#[inline(never)]
 fn load(
     description: &Description,
     memory: &GuestRam,
     layout: &MemoryLayout,
     module: impl Fn(&str) -> Option<&'static [u8]>,
 ) -> Result<EntryState, Sentence> {
-    let find = |name: &str| {
-        module(name).ok_or_else(|| {
-            sentence(format_args!("the boot medium has no file \"{name}\" that the configuration names"))
-        })
-    };
+    let find =
+        |name: &str| module(name).ok_or_else(|| sentence(format_args!("the boot medium has no file \"{name}\"")));
     let (kernel, kernel_name) = match &description.kernel {
         Some(file) => (find(file)?, description.kernel_name.as_str()),
         None => (unpack_demo()?, "demo"),
@@ -223,13 +226,14 @@ fn flat_start(entry: &EntryState) -> FlatStart {
 }
 
 /// A page of zeros that stays for the rest of the run.
+#[inline(never)]
 fn page() -> Result<&'static mut [u8; PAGE_BYTES], Sentence> {
     let frame = zeroed_frame().ok_or_else(no_memory_for_tables)?;
     // SAFETY: the frame was free RAM that the direct map shows; this is the only reference to it.
     Ok(unsafe { &mut *physmem::pointer(frame) })
 }
 
-/// Where the vCPUs are reached: nothing posted, on the boot processor until [`Vm::place`] says otherwise. They are too large to
+/// Where the vCPUs are reached: nothing posted, without a processor. They are too large to
 /// be made on a stack.
 fn posts(count: usize) -> Result<&'static [Post], Sentence> {
     let bytes = (size_of::<Post>() * count) as u64;
@@ -237,7 +241,7 @@ fn posts(count: usize) -> Result<&'static [Post], Sentence> {
     let first = physmem::pointer::<Post>(frames);
     // SAFETY: the frames are free RAM, page-aligned, large enough, and nobody else's from now on.
     unsafe { first.write_bytes(0, count) };
-    // SAFETY: zeros are an empty mailbox, processor 0 and an empty page; from now on they are only shared.
+    // SAFETY: zeros are an empty mailbox, no processor and an empty page; from now on they are only shared.
     Ok(unsafe { core::slice::from_raw_parts(first, count) })
 }
 
@@ -267,6 +271,8 @@ pub(crate) fn leak_one<T>(value: T) -> Result<&'static mut T, Sentence> {
 }
 
 /// A sentence, cut where it is too long to keep.
+#[cold]
+#[inline(never)]
 pub(crate) fn sentence(text: core::fmt::Arguments<'_>) -> Sentence {
     let mut sentence = Sentence::new();
     // What does not fit is cut off; the beginning says what matters.
@@ -275,15 +281,29 @@ pub(crate) fn sentence(text: core::fmt::Arguments<'_>) -> Sentence {
 }
 
 /// The control words as "wanted, allowed, chosen".
+#[inline(never)]
 fn log_controls(controls: &Controls) {
-    macro_rules! log {
-        ($name:literal, $choice:expr) => {
-            defmt::info!($name, $choice.required, $choice.wanted, $choice.allowed0, $choice.allowed1, $choice.chosen);
+    macro_rules! words {
+        ($choice:expr) => {
+            [$choice.required, $choice.wanted, $choice.allowed0, $choice.allowed1, $choice.chosen]
+                .map(|word| word.bits())
         };
     }
-    log!("pin-based controls: required {}, wanted {}, must be 1 {}, may be 1 {}, chosen {}", controls.pin);
-    log!("primary controls: required {}, wanted {}, must be 1 {}, may be 1 {}, chosen {}", controls.primary);
-    log!("secondary controls: required {}, wanted {}, must be 1 {}, may be 1 {}, chosen {}", controls.secondary);
-    log!("exit controls: required {}, wanted {}, must be 1 {}, may be 1 {}, chosen {}", controls.exit);
-    log!("entry controls: required {}, wanted {}, must be 1 {}, may be 1 {}, chosen {}", controls.entry);
+    for (name, [required, wanted, allowed0, allowed1, chosen]) in [
+        ("pin-based", words!(controls.pin)),
+        ("primary", words!(controls.primary)),
+        ("secondary", words!(controls.secondary)),
+        ("exit", words!(controls.exit)),
+        ("entry", words!(controls.entry)),
+    ] {
+        defmt::info!(
+            "{=str} controls: required {=u32:#x}, wanted {=u32:#x}, must be 1 {=u32:#x}, may be 1 {=u32:#x}, chosen {=u32:#x}",
+            name,
+            required,
+            wanted,
+            allowed0,
+            allowed1,
+            chosen
+        );
+    }
 }

@@ -5,6 +5,7 @@ use core::sync::atomic::AtomicU64;
 use arch::{GuestMemory, GuestPhys, OutsideMemory};
 use ept::{Backed, Backing, PageSize, Permissions};
 use heapless::Vec;
+use hw::frames::FRAMES;
 use hw::physmem::Shared;
 use nested::L1Memory;
 
@@ -36,6 +37,21 @@ impl GuestRam {
             core::mem::swap(first, last);
         }
         Ok(())
+    }
+
+    /// Gives all of it back to the machine.
+    ///
+    /// # Safety
+    /// The guest never runs again, and nobody else uses its memory any more.
+    pub(crate) unsafe fn give_back(&self) {
+        let mut frames = FRAMES.lock();
+        for piece in &self.pieces {
+            // SAFETY: the caller's promise. The processors' translations are tagged with identifiers and pointers that no other
+            // guest ever has.
+            if !unsafe { frames.give_back(piece.host.base(), piece.host.length()) } {
+                defmt::warn!("{=u64} bytes of memory are lost: free memory is in too many pieces", piece.host.length());
+            }
+        }
     }
 
     /// The piece that holds `at`, with the offset in it.

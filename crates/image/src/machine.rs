@@ -6,7 +6,7 @@ use arch::{HostPhys, PAGE_SIZE};
 use boot::acpi::PmTimer;
 use boot::memory::LOW_MEMORY_END;
 use boot::{BootError, BootInfo, FreeMemory, MemoryKind, MemoryMap, PhysMemory};
-use config::SelfTest;
+use config::{SelfTest, SerialPort};
 use hw::framebuffer::{self, Framebuffer};
 use hw::frames::{FRAMES, Frames, PAGE_1G};
 use hw::layout::{self, DIRECT_MAP, DIRECT_MAP_BYTES, MAX_PROCESSORS};
@@ -29,12 +29,14 @@ pub(crate) struct Machine {
     pub(crate) capabilities: Capabilities,
     /// The command line says that the machine is Bochs (`end=bochs`).
     pub(crate) on_bochs: bool,
+    /// Serial ports that L0 uses itself.
+    pub(crate) ports: [Option<SerialPort>; 2],
     /// VMCS shadowing is to be used where the processors have it.
     pub(crate) vmcs_shadowing: bool,
-    /// Guests can change their APIC ids in xAPIC mode.
-    pub(crate) writable_xapic_ids: bool,
     /// The processors are to help the guests' APICs where they can.
     pub(crate) apicv: bool,
+    /// Guests can change their APIC ids in xAPIC mode.
+    pub(crate) writable_xapic_ids: bool,
     /// A failure on purpose.
     pub(crate) self_test: Option<SelfTest>,
     /// How many processors run, this one included: their numbers count from 0.

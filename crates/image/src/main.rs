@@ -9,6 +9,7 @@ mod dump;
 mod end;
 mod failed_entry;
 mod guest;
+mod guest_console;
 mod guest_memory;
 mod kept;
 mod log;
@@ -17,7 +18,9 @@ mod memory;
 mod panic;
 mod processor;
 mod reports;
+mod resident;
 mod run;
+mod scheduler;
 mod screen;
 mod tables;
 mod vm;
@@ -141,10 +144,11 @@ unsafe extern "sysv64" fn boot_main(magic: u32, info: u32) -> ! {
         boot: info,
         capabilities,
         on_bochs: chosen.end == config::End::Bochs,
+        ports: [chosen.console, chosen.log],
         self_test: chosen.self_test,
         vmcs_shadowing: chosen.vmcs_shadowing,
-        writable_xapic_ids: chosen.writable_xapic_ids,
         apicv: chosen.apicv,
+        writable_xapic_ids: chosen.writable_xapic_ids,
         processors,
     })
 }

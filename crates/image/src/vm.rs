@@ -9,14 +9,17 @@ use hw::lock::Lock;
 use vcpu::Stop;
 use vlapic::{Directory, Hardware, Identity, Inhibits, Mailbox, Reason, VirtualApicPage};
 
-use crate::console;
 use crate::guest_memory::GuestRam;
 use crate::reports::Reports;
+use crate::{guest_console, scheduler};
 
 /// Most vCPUs of a VM.
 pub(crate) const MAX_VCPUS: usize = 64;
 /// Bytes of what others reach of a vCPU.
 pub(crate) const BYTES_PER_VCPU: u64 = size_of::<Post>() as u64;
+
+/// Processors that wait for others to learn that a VM's reasons have changed, a bit each.
+static WAITING: AtomicU64 = AtomicU64::new(0);
 
 /// One virtual machine. Its vCPUs run on several processors at once; nothing here is locked on their fast paths.
 pub(crate) struct Vm {
@@ -38,15 +41,26 @@ pub(crate) struct Vm {
     inhibits: Inhibits,
     /// How often each reason switched the help off or on.
     apic_changes: [AtomicU32; Reason::ALL.len()],
-    /// Processors that wait for others to learn of such a change, by number.
-    waiting: AtomicU64,
     /// Interrupts that reached a vCPU on another processor without a kick.
     posted: AtomicU64,
     posts: &'static [Post],
+    /// Its place among the others.
+    pub numbers: Numbers,
+    /// vCPUs that have not stopped.
+    left: AtomicU32,
     /// vCPUs that only another vCPU can wake.
     deaf: AtomicU64,
     stopping: AtomicBool,
     stop: Lock<Option<Stop>>,
+}
+
+/// What tells a VM from the others of the machine.
+#[derive(Clone, Copy)]
+pub(crate) struct Numbers {
+    /// Its own number, in the order of the description.
+    pub vm: usize,
+    /// The number of its first vCPU on the machine; the others follow.
+    pub first_vcpu: u16,
 }
 
 /// Where others reach a vCPU. It begins a page, where processors that want a posted-interrupt descriptor look for nothing else
@@ -54,9 +68,9 @@ pub(crate) struct Vm {
 #[repr(C, align(4096))]
 pub(crate) struct Post {
     mailbox: Mailbox,
-    /// The processor that runs the vCPU.
+    /// The processor that the vCPU has at this moment, plus 1; 0 when it has none.
     processor: AtomicU32,
-    /// The vCPU is alone on that processor, which takes posted interrupts in by itself.
+    /// While the vCPU has it, the processor takes posted interrupts in by itself.
     takes_posted: AtomicBool,
     /// The task priority stands in the virtual-APIC page, where the guest changes it unnoticed.
     has_tpr_shadow: AtomicBool,
@@ -68,10 +82,13 @@ pub(crate) const TIMEKEEPER: usize = 0;
 
 impl Vm {
     /// A VM whose devices are `platform`.
-    pub(crate) fn new(memory: GuestRam, posts: &'static [Post], platform: Platform) -> Self {
+    pub(crate) fn new(memory: GuestRam, posts: &'static [Post], numbers: Numbers, platform: Platform) -> Self {
         Self {
             memory,
             posts,
+            numbers,
+            // At most 64.
+            left: AtomicU32::new(u32::try_from(posts.len()).unwrap_or(0)),
             reports: Lock::new(Reports::new()),
             device_deadline: AtomicU64::new(platform.deadline()),
             pic_asserted: AtomicBool::new(platform.pic_has_interrupt()),
@@ -81,7 +98,6 @@ impl Vm {
             identities: Lock::new(()),
             inhibits: Inhibits::new(),
             apic_changes: [const { AtomicU32::new(0) }; Reason::ALL.len()],
-            waiting: AtomicU64::new(0),
             posted: AtomicU64::new(0),
             deaf: AtomicU64::new(0),
             stopping: AtomicBool::new(false),
@@ -105,9 +121,10 @@ impl Vm {
         hw::physmem::physical(&self.posts[index].mailbox)
     }
 
-    /// Says which processor runs vCPU `index`.
-    pub(crate) fn place(&self, index: usize, processor: u32) {
-        self.posts[index].processor.store(processor, Ordering::Release);
+    /// The number of vCPU `index` on the machine.
+    pub(crate) fn number(&self, index: usize) -> u16 {
+        // At most 64.
+        self.numbers.first_vcpu + u16::try_from(index).unwrap_or(0)
     }
 
     /// The virtual-APIC page of vCPU `index`.
@@ -167,27 +184,28 @@ impl Vm {
         }
     }
 
-    /// Returns when no vCPU can run its guest any more as it was before the change: each processor has taken a kick, and looks at
-    /// the reasons before it runs a guest again. One that waits here too runs none either, so that two need not wait for each
-    /// other.
+    /// Returns when no vCPU can run its guest any more as it was before the change: each processor that has one has taken a
+    /// kick, and whoever gets one looks at the reasons before it runs its guest. A processor that waits here too runs none
+    /// either, so that two need not wait for each other.
     fn apics_changed(&self, reason: Reason) {
         self.apic_changes[reason as usize].fetch_add(1, Ordering::Relaxed);
         let own = hw::percpu::number();
-        self.waiting.fetch_or(1 << own, Ordering::SeqCst);
+        WAITING.fetch_or(1 << own, Ordering::SeqCst);
         for post in self.posts {
-            let processor = post.processor.load(Ordering::Acquire);
-            if processor != own {
-                let before = hw::percpu::kicks(processor);
-                hw::apic::kick(processor);
-                while hw::percpu::kicks(processor) == before
-                    && self.waiting.load(Ordering::SeqCst) & 1 << processor == 0
-                    && !self.stopping.load(Ordering::Acquire)
-                {
-                    hw::control::pause();
-                }
+            let processor = post.processor.load(Ordering::SeqCst).wrapping_sub(1);
+            if processor == u32::MAX || processor == own {
+                continue;
+            }
+            let before = hw::percpu::kicks(processor);
+            hw::apic::kick(processor);
+            while hw::percpu::kicks(processor) == before
+                && WAITING.load(Ordering::SeqCst) & 1 << processor == 0
+                && !self.stopping.load(Ordering::Acquire)
+            {
+                hw::control::pause();
             }
         }
-        self.waiting.fetch_and(!(1 << own), Ordering::SeqCst);
+        WAITING.fetch_and(!(1 << own), Ordering::SeqCst);
     }
 
     /// How often each reason switched the help for APICs off or on, and why it is off now.
@@ -201,20 +219,32 @@ impl Vm {
         self.posted.load(Ordering::Relaxed)
     }
 
-    /// Makes the processor of vCPU `index` look around, unless it is the one that asks.
-    pub(crate) fn kick(&self, index: usize) {
-        let processor = self.posts[index].processor.load(Ordering::Acquire);
-        if processor != hw::percpu::number() {
-            hw::apic::kick(processor);
+    /// If vCPU `index` has a processor, ends its guest's run, so that it looks around, and is true. A vCPU without one looks
+    /// before it runs its guest again. Nothing need be done for the one that asks itself.
+    pub(crate) fn kick(&self, index: usize) -> bool {
+        let processor = self.posts[index].processor.load(Ordering::SeqCst);
+        if processor != 0 && processor - 1 != hw::percpu::number() {
+            hw::apic::kick(processor - 1);
+        }
+        processor != 0
+    }
+
+    /// The same; and ends its sleep.
+    #[inline(never)]
+    pub(crate) fn wake(&self, index: usize) {
+        if !self.kick(index) {
+            scheduler::wake(self.number(index));
         }
     }
 
-    /// The same for interrupts that were posted, to a vCPU that is alone on its processor.
+    /// The same for interrupts that were posted to vCPU `index`: a processor that takes them in by itself need not leave its guest.
     fn notify(&self, index: usize) {
         let post = &self.posts[index];
-        let processor = post.processor.load(Ordering::Acquire);
-        if processor != hw::percpu::number()
-            && hw::apic::notify(processor, post.mailbox.requests(), post.virtual_apic.words())
+        let processor = post.processor.load(Ordering::SeqCst);
+        if processor == 0 {
+            self.wake(index);
+        } else if processor - 1 != hw::percpu::number()
+            && hw::apic::notify(processor - 1, post.mailbox.requests(), post.virtual_apic.words())
         {
             self.posted.fetch_add(1, Ordering::Relaxed);
         }
@@ -242,7 +272,7 @@ impl Vm {
                 {
                     self.notify(target);
                 } else {
-                    self.kick(target);
+                    self.wake(target);
                 }
             }
         }
@@ -265,10 +295,10 @@ impl Vm {
         let mut platform = self.platform.lock();
         let result = act(&mut platform, &mut Wires { vm: self });
         let deadline = platform.deadline();
-        let before = self.device_deadline.swap(deadline, Ordering::AcqRel);
+        let before = self.device_deadline.swap(deadline, Ordering::SeqCst);
         drop(platform);
         if deadline < before {
-            self.kick(TIMEKEEPER);
+            self.wake(TIMEKEEPER);
         }
         result
     }
@@ -276,9 +306,9 @@ impl Vm {
     /// The VM must stop. The first reason counts; every vCPU learns of it.
     pub(crate) fn end(&self, stop: Stop) {
         self.stop.lock().get_or_insert(stop);
-        self.stopping.store(true, Ordering::Release);
+        self.stopping.store(true, Ordering::SeqCst);
         for index in 0..self.cpus() {
-            self.kick(index);
+            self.wake(index);
         }
     }
 
@@ -290,19 +320,25 @@ impl Vm {
 
     /// Whether vCPU `index`, which waits, must look at the PIC again.
     pub(crate) fn take_pic_change(&self, index: usize) -> bool {
-        index == TIMEKEEPER && self.pic_rose.load(Ordering::Relaxed) && self.pic_rose.swap(false, Ordering::AcqRel)
+        index == TIMEKEEPER && self.pic_rose.load(Ordering::SeqCst) && self.pic_rose.swap(false, Ordering::AcqRel)
     }
 
-    /// Whether another vCPU that lives on the processor of vCPU `index` was sent something.
-    pub(crate) fn neighbour_has_mail(&self, index: usize) -> bool {
-        let home = self.posts[index].processor.load(Ordering::Relaxed);
-        let mut others = self.posts.iter().enumerate().filter(|(other, _)| *other != index);
-        others.any(|(_, post)| post.processor.load(Ordering::Relaxed) == home && !post.mailbox.is_empty())
+    /// vCPU `index` has got `processor`: before it takes its mail, so that nobody thinks that nothing can wake it.
+    pub(crate) fn runs(&self, index: usize, processor: u32) {
+        self.posts[index].processor.store(processor + 1, Ordering::SeqCst);
+        if self.deaf.load(Ordering::Relaxed) & 1 << index != 0 {
+            self.deaf.fetch_and(!(1 << index), Ordering::AcqRel);
+        }
     }
 
-    /// vCPU `index` is about to run: before it takes its mail, so that nobody thinks that nothing can wake it.
-    pub(crate) fn runs(&self, index: usize) {
-        self.deaf.fetch_and(!(1 << index), Ordering::AcqRel);
+    /// vCPU `index` has no processor any more: before its mail is looked at for the last time.
+    pub(crate) fn leaves(&self, index: usize) {
+        self.posts[index].processor.store(0, Ordering::SeqCst);
+    }
+
+    /// One of its vCPUs never runs again. Whether it was the last one.
+    pub(crate) fn vcpu_stopped(&self) -> bool {
+        self.left.fetch_sub(1, Ordering::AcqRel) == 1
     }
 
     /// vCPU `index` waits; `deaf` when no interrupt can wake it. When all are deaf, nothing ever will: the VM ends, and
@@ -335,13 +371,13 @@ impl Outside for Wires<'_> {
     fn pic_output(&mut self, asserted: bool) {
         self.vm.pic_asserted.store(asserted, Ordering::Release);
         if asserted {
-            self.vm.pic_rose.store(true, Ordering::Release);
-            self.vm.kick(TIMEKEEPER);
+            self.vm.pic_rose.store(true, Ordering::SeqCst);
+            self.vm.wake(TIMEKEEPER);
         }
     }
 
     fn serial_out(&mut self, byte: u8) {
-        console::put(byte);
+        guest_console::put(self.vm.numbers.vm, byte);
     }
 
     fn power(&mut self, request: PowerRequest) {

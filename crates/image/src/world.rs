@@ -5,9 +5,9 @@ use arch::{GuestPhys, Width};
 use vcpu::{Report, Stop, World};
 use vlapic::{Bus, Identity, Mailbox, Reason};
 
-use crate::console;
 use crate::guest_memory::GuestRam;
 use crate::vm::{TIMEKEEPER, Vm};
+use crate::{console, scheduler};
 
 /// The VM as vCPU `index` sees it.
 pub(crate) struct Place {
@@ -17,8 +17,6 @@ pub(crate) struct Place {
     pub index: usize,
     /// What others post to it.
     pub mailbox: &'static Mailbox,
-    /// Another vCPU lives on the same processor.
-    pub shared: bool,
 }
 
 impl Place {
@@ -87,7 +85,7 @@ impl World for Place {
     }
 
     fn wanted_elsewhere(&self) -> bool {
-        self.shared && self.vm.neighbour_has_mail(self.index)
+        scheduler::is_anybody_woken()
     }
 
     fn tick(&self, now: u64) {

@@ -70,6 +70,7 @@ pub struct Images<'a> {
 ///
 /// # Errors
 /// A [`LoadError`] that says in one sentence what the user can do. What was written until then stays written.
+#[inline(never)]
 pub fn load(images: &Images<'_>, memory: &dyn GuestMemory, layout: &MemoryLayout) -> Result<EntryState, LoadError> {
     layout.check()?;
     if images.command_line.contains('\0') || images.modules.iter().any(|module| module.command_line.contains('\0')) {

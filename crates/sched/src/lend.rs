@@ -11,7 +11,7 @@ impl RunQueue {
     /// else anything; [`Self::next`] will name it. Those who do not spin themselves come first, and among equals all in
     /// turn.
     ///
-    /// `false` when there is nobody: the vCPU has then only given up what it was owed. Another processor may have one to take.
+    /// `false` when there is nobody: the vCPU has then only given up what it was owed.
     pub fn spins(&mut self, vcpu: u16, now: u64) -> bool {
         if !self.runs(vcpu) {
             return false;
@@ -52,15 +52,20 @@ impl RunQueue {
         }
     }
 
-    /// Takes away a vCPU that waits here and may run on processor `by`, the one whose turn is next; only of `vm` if that
-    /// is said. What it owes here is remembered.
-    pub fn take(&mut self, by: u16, vm: Option<u16>, now: u64) -> Option<Migrant> {
-        self.charge(now);
+    /// Who waits here and may run on processor `there`: of several the one whose turn is next.
+    #[must_use]
+    pub fn candidate(&self, there: u16) -> Option<u16> {
         let busy = self.running.map_or(0, |running| bit(running.vcpu) | bit(running.payer));
         let waiting = Set(self.lines.everybody().0 & !busy).iter().map(|vcpu| self.entry(vcpu));
-        let may_go = waiting.filter(|entry| entry.member.allowed.has(by) && vm.is_none_or(|vm| entry.member.vm == vm));
+        let may_go = waiting.filter(|entry| entry.member.allowed.has(there));
         let next = may_go.min_by_key(|entry| self.lines.start(entry.member.vcpu).after(self.lines.length(entry.line)));
-        let vcpu = next?.member.vcpu;
+        Some(next?.member.vcpu)
+    }
+
+    /// Takes the [candidate](Self::candidate) for processor `there` away. What it owes here is remembered.
+    pub fn take(&mut self, there: u16, now: u64) -> Option<Migrant> {
+        self.charge(now);
+        let vcpu = self.candidate(there)?;
         self.withdraw(vcpu);
         let now = self.now;
         let entry = self.entry_mut(vcpu);
@@ -78,11 +83,10 @@ impl RunQueue {
         }
     }
 
-    /// The processors, out of `idle`, that could run somebody who waits here.
+    /// Whether somebody stands in line.
+    #[inline]
     #[must_use]
-    pub fn helpers(&self, idle: Set) -> Set {
-        let busy = self.running.map_or(0, |running| bit(running.vcpu) | bit(running.payer));
-        let waiting = Set(self.lines.everybody().0 & !busy).iter();
-        Set(waiting.fold(0, |all, vcpu| all | self.entry(vcpu).member.allowed.0) & idle.0)
+    pub const fn has_waiting(&self) -> bool {
+        !self.lines.are_empty()
     }
 }

@@ -53,9 +53,10 @@
 //!
 //! # Locks
 //!
-//! One lock for each processor's queue. Its own processor takes it for decisions. Another one takes it when it has nobody
-//! to run and [`Signals::waiting`] says that somebody waits here; so it is free but for moments in which a vCPU moves. Who
-//! wakes takes no lock at all: it sets a bit in [`Signals`], and the vCPU's processor calls [`RunQueue::wake`].
+//! One lock for each processor's queue, and nobody holds two. Its own processor takes it for decisions, and to give a vCPU away.
+//! Another one takes it to hand one over, and when it has nobody to run and [`Signals::waiting`] says that somebody waits here;
+//! so it is free but for moments in which a vCPU moves. Who wakes takes no lock at all: it sets a bit in [`Signals`], and
+//! the vCPU's processor calls [`RunQueue::wake`].
 #![cfg_attr(not(test), no_std)]
 #![forbid(unsafe_code)]
 

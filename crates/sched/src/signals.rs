@@ -2,15 +2,18 @@
 //!
 //! # Why no wake is lost
 //!
-//! Whoever wakes a vCPU reads its home, sets its bit there, and kicks that processor. A processor takes its bits after every kick
-//! and before it halts; its kick stays pending until it has been taken. A bit whose vCPU has moved on meanwhile is passed on
-//! to the home that is known by then: the thief writes the new home before it gives up the old queue's lock, so whoever does
-//! not find the vCPU in the old queue sees the new home.
+//! Whoever wakes a vCPU leaves what it is woken for, and then looks whether it has a processor. If it has, a kick of that one is
+//! enough: a vCPU that goes to sleep first says that it has none, and then looks once more at what was left for it. Otherwise
+//! the one who wakes reads its home, sets its bit there, and kicks that processor. A processor takes its bits after every
+//! kick and before it halts; its kick stays pending until it has been taken. A bit whose vCPU has moved on meanwhile is
+//! passed on to the home that is known by then: it is the old home's processor itself that gives vCPUs away, and it writes the
+//! new home before it looks at its bits again.
 //!
 //! # Why nobody waits beside an idle processor
 //!
-//! An idle processor announces itself first and looks at the others' queues then; who puts somebody in line looks for
-//! idle processors afterwards. One of the two sees the other.
+//! An idle processor announces itself first and looks at the others' queues then; where it sees somebody that it could run, it
+//! wakes that one, so that the processor there looks around. Who has somebody in line looks for idle processors, and gives
+//! them away. One of the two sees the other.
 //!
 //! All accesses are sequentially consistent, so that trying all interleavings of them is trying everything: see `src/tests/explore.rs`.
 
@@ -78,6 +81,13 @@ impl Signals {
         let Some(woken) = self.woken.get(usize::from(processor)) else { return Set::NONE };
         // Mostly there are none, and a load does not take the line from others.
         Set(if woken.0.load(SeqCst) == 0 { 0 } else { woken.0.swap(0, SeqCst) })
+    }
+
+    /// Whether [`Self::take_woken`] would say anybody: one load.
+    #[inline]
+    #[must_use]
+    pub fn has_woken(&self, processor: u16) -> bool {
+        self.woken.get(usize::from(processor)).is_some_and(|woken| woken.0.load(SeqCst) != 0)
     }
 
     /// `processor` has nobody to run, or has somebody again.

@@ -14,7 +14,16 @@ use crate::world::World;
 
 impl Vcpu {
     /// Writes the event for the next entry, and asks for a window exit when one has to wait.
+    #[inline]
     pub(crate) fn inject(&mut self, cpu: &mut impl Cpu, world: &impl World) {
+        let waits = self.injection.is_some() || self.nmi_pending || self.interrupt_waits_for_injection();
+        if waits || !self.windows.is_empty() {
+            self.inject_what_waits(cpu, world);
+        }
+    }
+
+    #[inline(never)]
+    fn inject_what_waits(&mut self, cpu: &mut impl Cpu, world: &impl World) {
         let mut occupied = false;
         if let Some(injection) = self.injection.take() {
             write_injection(cpu.vmcs(), injection);
@@ -75,8 +84,11 @@ impl Vcpu {
 
     /// The PIC's output drives LINT0 of the bootstrap processor (virtual-wire mode).
     pub(crate) fn sample_pic(&mut self, world: &impl World) {
+        if !self.bootstrap {
+            return;
+        }
         let asserted = world.pic_asserted();
-        if self.bootstrap && self.apic.settings().is_asserted(Pin::Lint0) != asserted {
+        if self.apic.settings().is_asserted(Pin::Lint0) != asserted {
             let events = self.apic.registers().lint(Pin::Lint0, asserted);
             self.nmi_pending |= events.nmi;
         }

@@ -22,8 +22,10 @@ pub enum Left {
     },
     /// It waits for a start-up IPI.
     WaitsForSipi,
-    /// Its slice is over.
+    /// Its slice is over, or somebody else may want the processor.
     SliceOver,
+    /// It spins, and waits for another vCPU of its VM.
+    Spins,
     /// The VM must stop.
     Stop(Stop),
 }
@@ -35,10 +37,16 @@ impl Vcpu {
     /// Runs the guest until it has to leave the processor. Its VMCS is current on `cpu`.
     pub fn run<C: Cpu, W: World>(&mut self, cpu: &mut C, world: &W, slice_end: u64) -> Left {
         self.slice_end = slice_end;
+        self.spins = false;
         // Whatever happened while the vCPU was away is looked at once.
         self.attention = true;
         loop {
             if self.attention || !world.mailbox().is_empty() {
+                // Whoever runs on later looks at all else then.
+                if (cpu.tsc() >= self.slice_end || world.wanted_elsewhere()) && self.activity == Activity::Active {
+                    self.attention = true;
+                    return Left::SliceOver;
+                }
                 if let Some(left) = self.attend(cpu, world) {
                     return left;
                 }
@@ -79,20 +87,24 @@ impl Vcpu {
         if now >= self.deadline {
             self.apic.registers().tick(now.wrapping_add(self.tsc_offset));
         }
-        let startup = match self.take_mail(cpu, world) {
-            Ok(startup) => startup,
-            Err(left) => return Some(left),
-        };
+        let mut startup = None;
+        if self.init_latched || !world.mailbox().is_empty() || cpu.take_late_kick() {
+            startup = match self.take_mail(cpu, world) {
+                Ok(startup) => startup,
+                Err(left) => return Some(left),
+            };
+            // A kick that was taken late may have been for this.
+            if self.activity == Activity::Active && world.wanted_elsewhere() {
+                self.attention = true;
+                return Some(Left::SliceOver);
+            }
+        }
         if let Some(stop) = world.stop() {
             return Some(Left::Stop(stop));
         }
         self.deadline = self.machine_time(now, self.apic.settings().deadline());
         self.sample_pic(world);
         if self.in_l2 {
-            if now >= self.slice_end || world.wanted_elsewhere() {
-                self.attention = true;
-                return Some(Left::SliceOver);
-            }
             return self.attend_l2(cpu, world, now, startup);
         }
         match self.activity {
@@ -106,9 +118,9 @@ impl Vcpu {
                 return Some(Left::Halted { deaf: !interrupts_on(cpu.vmcs()) });
             }
         }
-        if now >= self.slice_end || world.wanted_elsewhere() {
+        if self.spins {
             self.attention = true;
-            return Some(Left::SliceOver);
+            return Some(Left::Spins);
         }
         // With delivery by the processor there is less to inject.
         self.lend_apic(cpu, world);
@@ -124,6 +136,7 @@ impl Vcpu {
 
     /// What others posted: interrupts into the APIC, NMI, INIT and start-up IPIs. A start-up IPI that L2 may have to meet is
     /// returned.
+    #[inline(never)]
     fn take_mail<C: Cpu, W: World>(&mut self, cpu: &mut C, world: &W) -> Result<Option<u8>, Left> {
         let mailbox = world.mailbox();
         let mut events = if mailbox.is_empty() { Events::NONE } else { self.apic.registers().drain(mailbox) };

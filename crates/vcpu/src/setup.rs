@@ -112,6 +112,8 @@ pub struct Identity {
     pub frequencies: Frequencies,
     /// L1 has VMX: [`Vcpu::give_vmx`] follows.
     pub has_vmx: bool,
+    /// Other processors send it kicks.
+    pub gets_kicks: bool,
     /// The machine is Bochs, whose error with several processors needs `exits/lost_rip.rs`. Never on a real machine.
     pub repairs_lost_rip: bool,
     /// Software can change the APIC id in xAPIC mode.
@@ -177,10 +179,11 @@ impl Vcpu {
             mcg_status: 0,
             inhibits: [false; 2],
             repairs_lost_rip: identity.repairs_lost_rip,
-            kick_patience: (identity.repairs_lost_rip && identity.cpus > 1)
+            kick_patience: (identity.repairs_lost_rip && identity.gets_kicks)
                 .then_some(identity.frequencies.tsc_hz / 1000),
             deadline: u64::MAX,
             slice_end: u64::MAX,
+            spins: false,
             timer_armed: true,
             timer02_armed: true,
             timer_shift: machine.misc.preemption_timer_shift(),
@@ -205,6 +208,22 @@ impl Vcpu {
             physical_address_bits: self.cpuid.physical_address_bits(),
             shadowing,
             repairs_vectoring: self.repairs_lost_rip,
+        }
+    }
+
+    /// Lets a loop of PAUSEs end the guest's run ([`crate::Left::Spins`]), on a machine that notices such loops. The current
+    /// VMCS is vmcs01, which [`Self::write_vmcs`] has filled. L2's PAUSEs stay what L1 makes of them.
+    pub fn notice_spinning(&self, cpu: &mut impl Cpu, machine: &Capabilities) {
+        /// TSC ticks between two PAUSEs of a loop at most, and those of a loop until it is one. Who holds a lock for longer,
+        /// on a processor of its own, is waited for with an exit now and then.
+        const GAP: u32 = 128;
+        const WINDOW: u32 = 4096;
+        if machine.secondary.supports(SecondaryBased::PAUSE_LOOP_EXITING) {
+            let vmcs = cpu.vmcs();
+            let secondary = vmcs.read(SECONDARY_VM_EXEC_CONTROL) | SecondaryBased::PAUSE_LOOP_EXITING.bits();
+            vmcs.write(SECONDARY_VM_EXEC_CONTROL, secondary);
+            vmcs.write(PLE_GAP, GAP);
+            vmcs.write(PLE_WINDOW, WINDOW);
         }
     }
 

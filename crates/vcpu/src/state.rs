@@ -107,6 +107,8 @@ pub struct Vcpu {
     pub(crate) deadline: u64,
     /// Machine TSC at which the run ends to let another vCPU have the processor.
     pub(crate) slice_end: u64,
+    /// It spins, since it last looked for events.
+    pub(crate) spins: bool,
     /// The VMX-preemption timer holds something else than "never".
     pub(crate) timer_armed: bool,
     /// The same of vmcs02.

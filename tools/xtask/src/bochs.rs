@@ -4,6 +4,7 @@ use crate::board::Boot;
 use crate::medium::{ISO, TREE, USB, netboot};
 use crate::setup::bochs::Bochs;
 use anyhow::{Context, Result};
+use config::SerialPort;
 use std::path::Path;
 use std::process::Command;
 
@@ -22,6 +23,8 @@ pub(crate) struct Machine<'a> {
     pub(crate) vmx_locked_off: bool,
     /// What it boots from: a CD, a disk, or the network.
     pub(crate) boot: Boot,
+    /// Serial ports beside COM1 and COM2.
+    pub(crate) more_ports: Vec<SerialPort>,
 }
 
 /// Bochs keeps at most this much guest memory in its own: more makes version 3.0 fail at start.
@@ -34,7 +37,7 @@ pub(crate) const BOOT_ROM: &str = "/usr/lib/ipxe/qemu/pxe-e1000.rom";
 const LOCKING_BIOS: &str = "bios";
 
 /// Writes the configuration into `dir`, where the medium lies, and returns the command that starts the machine there. The
-/// serial ports go to the files `com1` and `com2`, Bochs's own log to its standard error.
+/// serial ports go to the files `com1`, `com2` and so on, Bochs's own log to its standard error.
 pub(crate) fn command(machine: &Machine<'_>, dir: &Path) -> Result<Command> {
     crate::places::write(&dir.join("bochsrc"), bochsrc(machine))?;
     let boot_file = if machine.boot == Boot::Ipxe { netboot::IPXE } else { netboot::BIOS };
@@ -67,7 +70,12 @@ fn lock_vmx_off(bios: &[u8]) -> Result<Vec<u8>> {
 }
 
 fn bochsrc(machine: &Machine<'_>) -> String {
-    let Machine { cpu_model, cpus, memory, lenient_msrs, vmx_locked_off, boot } = machine;
+    let Machine { cpu_model, cpus, memory, lenient_msrs, vmx_locked_off, boot, more_ports } = machine;
+    let ports: String = [SerialPort::Com1, SerialPort::Com2]
+        .iter()
+        .chain(more_ports)
+        .map(|port| format!("{0}: enabled=1, mode=file, dev={0}\n", port.name()))
+        .collect();
     let bios = if *vmx_locked_off { LOCKING_BIOS } else { "$BXSHARE/BIOS-bochs-latest" };
     let ignore_bad_msrs = u8::from(*lenient_msrs);
     let host = memory.min(&HOST_MEMORY_LIMIT);
@@ -91,8 +99,7 @@ fn bochsrc(machine: &Machine<'_>) -> String {
          vgaromimage: file=$BXSHARE/VGABIOS-lgpl-latest\n\
          ata0: enabled=1, ioaddr1=0x1f0, ioaddr2=0x3f0, irq=14\n\
          {medium}\n\
-         com1: enabled=1, mode=file, dev=com1\n\
-         com2: enabled=1, mode=file, dev=com2\n\
+         {ports}\
          cpu: model={cpu_model}, count={cpus}, ips=100000000, reset_on_triple_fault=0, \
           ignore_bad_msrs={ignore_bad_msrs}\n\
          clock: sync=none, time0=1700000000\n\

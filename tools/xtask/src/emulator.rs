@@ -4,7 +4,7 @@ use crate::bochs::{self, Event};
 use crate::defmt_log::{self, Decoder, Line};
 use crate::places;
 use anyhow::{Context, Result};
-use config::{STATUS_REFUSED, STATUS_TIMEOUT};
+use config::{STATUS_REFUSED, STATUS_TIMEOUT, SerialPort};
 use std::collections::VecDeque;
 use std::fs::File;
 use std::io::{BufRead, BufReader, Read};
@@ -22,8 +22,10 @@ const KEPT_LINES: usize = 12;
 
 /// Who takes what comes out of the machine.
 pub(crate) trait Listener {
-    /// Bytes of the guest's console.
+    /// Bytes of the console port.
     fn console(&mut self, bytes: &[u8]);
+    /// Bytes of a port that a guest has for itself.
+    fn own_port(&mut self, _port: SerialPort, _bytes: &[u8]) {}
     /// A line of Nestling's log.
     fn log(&mut self, line: &Line);
 }
@@ -43,7 +45,7 @@ pub(crate) struct Outcome {
 
 /// What is started.
 pub(crate) struct Session<'a> {
-    /// The emulator, to be started in `dir`, where it writes `com1` and `com2`.
+    /// The emulator, to be started in `dir`, where it writes `com1`, `com2` and what more ports the machine has.
     pub(crate) command: Command,
     pub(crate) dir: &'a Path,
     /// Reads Nestling's log from `com2`; none when the machine runs without Nestling.
@@ -69,14 +71,17 @@ impl Session<'_> {
     fn follow(&mut self, child: &mut Child, listener: &mut dyn Listener) -> Result<Outcome> {
         let lines = read_lines(child.stderr.take().context("the emulator has no output")?);
         let mut emulator = EmulatorLog { ticks: None, kept: VecDeque::new() };
-        let (mut com1, mut com2) = (Tail::new(self.dir.join("com1")), Tail::new(self.dir.join("com2")));
+        let [mut com1, mut com2, mut com3, mut com4] =
+            SerialPort::ALL.map(|port| Tail::new(self.dir.join(port.name())));
         let started = Instant::now();
         let mut said: Option<(u8, String, Instant)> = None;
         loop {
             // The order matters at the end: first see that the emulator has gone, then read what it left.
             let exited = child.try_wait().context("cannot wait for the emulator")?;
             let event = emulator.read(&lines, exited.is_some());
-            listener_console(&mut com1, listener)?;
+            listen(&mut com1, |bytes| listener.console(bytes))?;
+            listen(&mut com3, |bytes| listener.own_port(SerialPort::Com3, bytes))?;
+            listen(&mut com4, |bytes| listener.own_port(SerialPort::Com4, bytes))?;
             let mut log = Vec::new();
             if let Some(decoder) = &mut self.decoder {
                 log.extend(decoder.feed(&com2.read()?));
@@ -151,10 +156,10 @@ fn exit_port(value: u32) -> (u8, String) {
     (if low == 0 && value != 0 { 1 } else { low }, format!("the guest wrote {value} to its exit port"))
 }
 
-fn listener_console(com1: &mut Tail, listener: &mut dyn Listener) -> Result<()> {
-    let bytes = com1.read()?;
+fn listen(port: &mut Tail, hear: impl FnOnce(&[u8])) -> Result<()> {
+    let bytes = port.read()?;
     if !bytes.is_empty() {
-        listener.console(&bytes);
+        hear(&bytes);
     }
     Ok(())
 }

@@ -4,6 +4,7 @@ use crate::board::{Boot, Firmware};
 use crate::medium::{ISO, TREE, USB, netboot};
 use crate::places;
 use anyhow::Result;
+use config::SerialPort;
 use std::path::Path;
 use std::process::Command;
 
@@ -23,6 +24,8 @@ pub(crate) struct Machine<'a> {
     pub(crate) kernel: (String, String),
     /// The machine starts again after a reset, as a real one does; its watchdog is connected.
     pub(crate) restarts: bool,
+    /// Serial ports beside COM1 and COM2.
+    pub(crate) more_ports: Vec<SerialPort>,
     /// Instead of a network of its own: the tap device of a network where somebody else answers.
     pub(crate) tap: Option<&'static str>,
 }
@@ -31,7 +34,19 @@ impl Machine<'_> {
     /// A machine without VT-x that is just large enough to boot.
     pub(crate) fn small(boot: Boot, firmware: Firmware) -> Self {
         let (kernel, memory) = (Default::default(), 512);
-        Machine { cpu_model: "max", cpus: 1, memory, kvm: false, firmware, boot, kernel, restarts: false, tap: None }
+        let more_ports = Vec::new();
+        Machine {
+            cpu_model: "max",
+            cpus: 1,
+            memory,
+            kvm: false,
+            firmware,
+            boot,
+            kernel,
+            restarts: false,
+            more_ports,
+            tap: None,
+        }
     }
 }
 
@@ -47,6 +62,11 @@ pub(crate) fn command(machine: &Machine<'_>, dir: &Path) -> Result<Command> {
     command.args(["-smp", &machine.cpus.to_string(), "-m", &machine.memory.to_string()]);
     command.args(["-vga", "std", "-serial", "file:com1", "-serial", "file:com2"]);
     command.args(["-device", "isa-debug-exit,iobase=0xf4,iosize=0x4"]).current_dir(dir);
+    for port in &machine.more_ports {
+        let (name, number) = (port.name(), *port as usize);
+        command.args(["-chardev", &format!("file,id={name},path={name}")]);
+        command.args(["-device", &format!("isa-serial,chardev={name},index={number}")]);
+    }
     if machine.restarts {
         command.args(["-global", "ICH9-LPC.noreboot=false"]);
     } else {

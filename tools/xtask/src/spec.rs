@@ -4,6 +4,7 @@ use crate::board::{Board, Boot, Emulator, Firmware};
 use crate::bochs;
 use crate::build::Built;
 use crate::defmt_log::Decoder;
+use crate::described::Described;
 use crate::emulator::{Listener, Outcome, Session};
 use crate::grub::{GUESTS, Menu};
 use crate::image;
@@ -19,7 +20,7 @@ use std::process::Command;
 use std::time::Duration;
 
 /// What Nestling itself needs beside its guest's memory and files, in MiB.
-const OWN_MEMORY: u64 = 64;
+pub(crate) const OWN_MEMORY: u64 = 64;
 const MIB: u64 = 1 << 20;
 /// The guest that Nestling carries within itself, and that runs when no other is given.
 const DEMO: &str = "demo";
@@ -61,6 +62,8 @@ pub(crate) struct Spec {
     pub(crate) grub_commands: Vec<&'static str>,
     /// The image, cut to so many bytes by a test.
     pub(crate) image_bytes: Option<usize>,
+    /// The guests that a file describes, instead of the one above.
+    pub(crate) described: Option<Described>,
     /// Another machine description than the one that is made, from a test.
     pub(crate) config_text: Option<&'static str>,
     /// The machine starts again after a reset.
@@ -88,10 +91,19 @@ impl Spec {
             image_words: Vec::new(),
             grub_commands: Vec::new(),
             image_bytes: None,
+            described: None,
             config_text: None,
             restarts: false,
             timeout: None,
         }
+    }
+
+    /// With these guests.
+    pub(crate) fn with(mut self, described: Described) -> Self {
+        self.cpus = described.cpus();
+        self.memory = described.memory();
+        self.described = Some(described);
+        self
     }
 
     /// Finds what would fail later: files that cannot be read, options that do not go together.
@@ -187,7 +199,10 @@ impl Spec {
             Some(memory) => memory,
             // The bare machine is what the guest would see; Nestling's machine has room for both.
             None if self.bare => self.memory,
-            None => u32::try_from((u64::from(self.memory) + OWN_MEMORY + payload).next_multiple_of(32))?,
+            None => {
+                let own = self.described.as_ref().map_or(OWN_MEMORY, Described::own_memory);
+                u32::try_from((u64::from(self.memory) + own + payload).next_multiple_of(32))?
+            }
         };
         if let Some(most) = self.board.memory.filter(|most| memory > *most) {
             bail!(
@@ -197,16 +212,29 @@ impl Spec {
             );
         }
         let Board { boot, firmware, emulator, .. } = self.board;
+        let more_ports = self.described.as_ref().map_or(Vec::new(), Described::own_ports);
         match emulator {
             Emulator::Bochs => {
                 let vmx_locked_off = self.vmx_locked_off;
-                bochs::command(&bochs::Machine { cpu_model, cpus, memory, lenient_msrs, vmx_locked_off, boot }, dir)
+                let machine =
+                    bochs::Machine { cpu_model, cpus, memory, lenient_msrs, vmx_locked_off, boot, more_ports };
+                bochs::command(&machine, dir)
             }
             Emulator::Qemu | Emulator::QemuKvm => {
                 let kvm = emulator == Emulator::QemuKvm;
                 let restarts = self.restarts;
-                let machine =
-                    qemu::Machine { cpu_model, cpus, memory, kvm, firmware, boot, kernel, restarts, tap: None };
+                let machine = qemu::Machine {
+                    cpu_model,
+                    cpus,
+                    memory,
+                    kvm,
+                    firmware,
+                    boot,
+                    kernel,
+                    restarts,
+                    more_ports,
+                    tap: None,
+                };
                 qemu::command(&machine, dir)
             }
             Emulator::None => bail!("{} is a real machine", self.board.name),
@@ -262,6 +290,10 @@ impl Spec {
         let mut image = image::loadable(places::read(&built.image()?)?)?;
         image.truncate(self.image_bytes.unwrap_or(usize::MAX));
         menu.load("multiboot2", IMAGE, image, &words);
+        if let Some(described) = &self.described {
+            described.load(&mut menu)?;
+            return Ok(menu);
+        }
         let mut text = String::new();
         match self.config_text {
             Some(given) => text.push_str(given),

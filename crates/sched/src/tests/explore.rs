@@ -84,15 +84,26 @@ enum At {
     ForwardTo(u16, u16, u64),
     /// Somebody waits here: is another processor idle?
     Offer,
+    /// It is: it shall have this vCPU, which is in no queue.
+    Give(u16),
+    /// The same; the vCPU is in the queue there.
+    Given,
+    /// A vCPU has the processor, and nobody knows yet.
+    Enter,
     Run,
-    /// The vCPU has executed HLT, and the queue does not know it yet.
+    /// The vCPU has executed HLT, and nobody knows it yet.
     Halts,
+    /// Those who wake know it, the queue does not.
+    Rests,
+    /// The queue knows it too. Did mail come before all did?
+    Recheck(u16),
     /// Nobody can run.
     Announce,
     Search,
-    /// It takes one from the other processor's queue.
-    Steal,
-    Receive(u16),
+    /// It looks into the other processor's queue for one that it could run.
+    Find,
+    /// It tells that processor of this one.
+    Ask(u16),
     Sleep,
 }
 
@@ -100,7 +111,10 @@ enum At {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 enum Waker {
     Rests,
+    /// It has left mail.
     Posted(u16),
+    /// The vCPU has no processor.
+    FoundNoProcessor(u16),
     KnowsHome(u16, u16),
     Kicks(u16),
 }
@@ -114,6 +128,8 @@ struct World {
     waiting: u64,
     /// Why a vCPU was woken, until it looks.
     mail: [bool; VCPUS as usize],
+    /// Who has which processor, as others see it.
+    running: [Option<u16>; 2],
     kicked: [bool; 2],
     at: [At; 2],
     waker: Waker,
@@ -133,6 +149,7 @@ impl World {
             idle: 0,
             waiting: 0,
             mail: [false; VCPUS as usize],
+            running: [None; 2],
             kicked: [false; 2],
             at: [At::Look; 2],
             waker: Waker::Rests,
@@ -177,7 +194,7 @@ impl World {
 
     /// What can happen next on `processor`.
     fn processor_steps(&self, processor: u16) -> Vec<Self> {
-        let own = usize::from(processor);
+        let (own, other) = (usize::from(processor), 1 - processor);
         let mut world = self.clone();
         let next = match self.at[own] {
             At::Look => At::Wake(world.signals(|signals| signals.take_woken(processor)).0),
@@ -186,7 +203,7 @@ impl World {
                 world.publish_waiting(processor);
                 match decision {
                     Decision::Run { .. } if world.queues[own].is_waiting() => At::Offer,
-                    Decision::Run { .. } => At::Run,
+                    Decision::Run { .. } => At::Enter,
                     Decision::Idle { .. } | Decision::AllStopped => At::Announce,
                 }
             }
@@ -205,17 +222,40 @@ impl World {
                 }
                 At::Wake(rest)
             }
+            At::Offer if !world.signals(|signals| signals.idle()).has(other) => At::Enter,
             At::Offer => {
-                let idle = world.signals(|signals| signals.idle());
-                if let Some(helper) = world.queue(processor, |queue| queue.helpers(idle)).iter().next() {
-                    world.kicked[usize::from(helper)] = true;
-                }
+                let taken = world.queue(processor, |queue| queue.take(other, 0));
+                world.publish_waiting(processor);
+                taken.map_or(At::Enter, |migrant| At::Give(migrant.member.vcpu))
+            }
+            At::Give(vcpu) => {
+                let migrant = Migrant { member: member(vcpu), counters: crate::Counters::default() };
+                world.queue(other, |queue| queue.receive(migrant, 0));
+                world.signals(|signals| signals.moves(vcpu, other));
+                At::Given
+            }
+            At::Given => {
+                world.kicked[usize::from(other)] = true;
+                At::Enter
+            }
+            At::Enter => {
+                world.running[own] = Some(world.queues[own].running.unwrap().0);
                 At::Run
             }
             At::Run => return self.run_steps(processor),
             At::Halts => {
+                world.running[own] = None;
+                At::Rests
+            }
+            At::Rests => {
                 let vcpu = self.queues[own].running.unwrap().0;
                 world.queue(processor, |queue| queue.halted(vcpu, u64::MAX, 0));
+                At::Recheck(vcpu)
+            }
+            At::Recheck(vcpu) => {
+                if self.mail[usize::from(vcpu)] {
+                    world.queue(processor, |queue| queue.wake(vcpu, 0));
+                }
                 world.kicked[own] = false;
                 At::Look
             }
@@ -225,24 +265,14 @@ impl World {
             }
             At::Search => {
                 let others = world.signals(|signals| signals.waiting());
-                if others.has(1 - processor) { At::Steal } else { At::Sleep }
+                if others.has(other) { At::Find } else { At::Sleep }
             }
-            At::Steal => {
-                let taken = world.queue(1 - processor, |queue| queue.take(processor, None, 0));
-                world.publish_waiting(1 - processor);
-                match taken {
-                    Some(migrant) => {
-                        world.signals(|signals| signals.moves(migrant.member.vcpu, processor));
-                        At::Receive(migrant.member.vcpu)
-                    }
-                    None => At::Sleep,
+            At::Find => world.queue(other, |queue| queue.candidate(processor)).map_or(At::Sleep, At::Ask),
+            At::Ask(vcpu) => {
+                if world.signals(|signals| signals.wake(vcpu, other)) {
+                    world.kicked[usize::from(other)] = true;
                 }
-            }
-            At::Receive(vcpu) => {
-                let migrant = Migrant { member: member(vcpu), counters: crate::Counters::default() };
-                world.queue(processor, |queue| queue.receive(migrant, 0));
-                world.signals(|signals| signals.set_idle(processor, false));
-                At::Look
+                At::Sleep
             }
             At::Sleep if !self.kicked[own] => return Vec::new(),
             At::Sleep => {
@@ -266,6 +296,7 @@ impl World {
         let mut halts = self.clone();
         halts.at[own] = At::Halts;
         let mut leaves = self.clone();
+        leaves.running[own] = None;
         leaves.kicked[own] = false;
         leaves.at[own] = At::Look;
         let mut steps = vec![halts];
@@ -282,7 +313,11 @@ impl World {
         let mut world = self.clone();
         world.waker = match self.waker {
             Waker::Rests => return None,
-            Waker::Posted(vcpu) => Waker::KnowsHome(vcpu, world.signals(|signals| signals.home(vcpu))),
+            Waker::Posted(vcpu) => match (0..2).find(|&processor| self.running[usize::from(processor)] == Some(vcpu)) {
+                Some(processor) => Waker::Kicks(processor),
+                None => Waker::FoundNoProcessor(vcpu),
+            },
+            Waker::FoundNoProcessor(vcpu) => Waker::KnowsHome(vcpu, world.signals(|signals| signals.home(vcpu))),
             Waker::KnowsHome(vcpu, home) if world.signals(|signals| signals.wake(vcpu, home)) => Waker::Kicks(home),
             Waker::KnowsHome(..) => Waker::Rests,
             Waker::Kicks(processor) => {
@@ -316,7 +351,7 @@ impl World {
     /// What holds at every moment.
     fn check(&self) {
         for vcpu in 0..VCPUS {
-            let on = |processor: usize| self.queues[processor].has(vcpu) || self.at[processor] == At::Receive(vcpu);
+            let on = |processor: usize| self.queues[processor].has(vcpu) || self.at[processor] == At::Give(vcpu);
             assert!(on(0) != on(1), "vCPU {vcpu} is in two places or none: {self:?}");
             let place = u16::from(on(1));
             assert!(member(vcpu).allowed.has(place), "vCPU {vcpu} is where it must not be: {self:?}");
@@ -329,7 +364,13 @@ impl World {
             }
         }
         for (processor, other, its_number) in [(0, 1, 1), (1, 0, 0)] {
-            if rests(other) && self.at[other] == At::Sleep && self.at[processor] == At::Run {
+            let kicks = self.waker == Waker::Kicks(small(processor).into());
+            if rests(other)
+                && self.at[other] == At::Sleep
+                && rests(processor)
+                && self.at[processor] == At::Run
+                && !kicks
+            {
                 let waiting = self.queues[processor].waiting.iter().flatten();
                 let could = waiting.filter(|&&vcpu| member(vcpu).allowed.has(its_number)).count();
                 assert_eq!(could, 0, "somebody waits beside a processor that sleeps: {self:?}");

@@ -105,10 +105,10 @@ fn moving() {
     from.add(pinned, State::Ready, 0).unwrap();
     from.add(member(2, 1, 1), State::Ready, 0).unwrap();
     from.next(0);
-    assert_eq!(from.helpers(Set(0b110)), Set(0b110));
-    assert!(from.take(1, Some(0), 50).is_none(), "of VM 0 one runs and one is pinned");
-    let taken = from.take(1, None, 50).unwrap();
-    assert_eq!((taken.member.vcpu, from.state(2), from.helpers(Set(0b110))), (2, None, Set::NONE));
+    assert_eq!((from.candidate(0), from.candidate(1)), (Some(1), Some(2)), "one runs, and one is pinned");
+    let taken = from.take(1, 50).unwrap();
+    assert_eq!((taken.member.vcpu, from.state(2), from.candidate(1)), (2, None, None));
+    assert!(from.take(1, 50).is_none() && from.has_waiting());
     assert_eq!(from.wake(2, 50), Wake::Elsewhere);
     let mut to = RunQueue::new(SLICE);
     to.receive(taken, 60);
@@ -128,8 +128,12 @@ fn limits_and_homes() {
         (1, 2, Ok(())),
         (2, 3, Ok(())),
         (3, 4, Ok(())),
-        (4, 5, Err(Refused::Weights)),
-        (5, 4, Ok(())),
+        (4, 5, Ok(())),
+        (5, 6, Ok(())),
+        (6, 7, Ok(())),
+        (7, 8, Ok(())),
+        (8, 9, Err(Refused::Weights)),
+        (9, 4, Ok(())),
     ] {
         assert_eq!(queue.add(member(vcpu, 0, weight), State::Ready, 0), expected, "vCPU {vcpu} of weight {weight}");
     }
@@ -148,6 +152,7 @@ fn signals() {
     assert_eq!(signals.home(7), 3);
     assert!(signals.wake(7, 3));
     assert!(!signals.wake(8, 3));
+    assert!(signals.has_woken(3) && !signals.has_woken(7));
     assert_eq!((signals.take_woken(3), signals.take_woken(3)), (Set(0b11 << 7), Set::NONE));
     signals.set_idle(5, true);
     signals.set_waiting(6, true);

@@ -23,6 +23,12 @@ pub(super) fn vmcall(vcpu: &mut Vcpu, cpu: &mut impl Cpu) -> Next {
     skip_instruction(vcpu, cpu)
 }
 
+/// PAUSE in a loop: the vCPU waits for something that another one does.
+pub(super) fn pause(vcpu: &mut Vcpu, cpu: &mut impl Cpu) -> Next {
+    vcpu.spins = true;
+    skip_instruction(vcpu, cpu).attending()
+}
+
 pub(super) fn hlt(vcpu: &mut Vcpu, cpu: &mut impl Cpu) -> Next {
     match skip_instruction(vcpu, cpu) {
         Next::Stop => Next::Stop,

@@ -57,6 +57,7 @@ pub(crate) fn handle<C: Cpu, W: World>(vcpu: &mut Vcpu, cpu: &mut C, world: &W) 
         ExitReason::VMWRITE => vmx::vmwrite(vcpu, cpu, world),
         ExitReason::VMRESUME => vmx::enter(vcpu, cpu, world, false),
         ExitReason::VMPTRST => vmx::vmptrst(vcpu, cpu, world),
+        ExitReason::PREEMPTION_TIMER => timer(vcpu, cpu, world),
         _ => handle_decoded(vcpu, cpu, world, reason),
     }
 }
@@ -69,6 +70,13 @@ pub(crate) fn handle_l2<C: Cpu, W: World>(vcpu: &mut Vcpu, cpu: &mut C, world: &
     l2::handle(vcpu, cpu, world, reason)
 }
 
+/// Something is due: what, `attend` finds out.
+#[inline]
+fn timer<C: Cpu, W: World>(vcpu: &mut Vcpu, cpu: &mut C, world: &W) -> Next {
+    lost_rip::restore(vcpu, cpu, world);
+    Next::Attend
+}
+
 #[inline(never)]
 fn handle_decoded<C: Cpu, W: World>(vcpu: &mut Vcpu, cpu: &mut C, world: &W, reason: ExitReason) -> Next {
     match Exit::decode(reason, cpu.vmcs()) {
@@ -79,12 +87,10 @@ fn handle_decoded<C: Cpu, W: World>(vcpu: &mut Vcpu, cpu: &mut C, world: &W, rea
         Exit::Io(access) => port::handle(vcpu, cpu, world, access),
         Exit::Vmcall => instruction::vmcall(vcpu, cpu),
         Exit::Hlt => instruction::hlt(vcpu, cpu),
+        Exit::Pause => instruction::pause(vcpu, cpu),
         // The next thing to do is what `attend` does anyway.
         Exit::InterruptWindow | Exit::NmiWindow => Next::Attend,
-        Exit::PreemptionTimer => {
-            lost_rip::restore(vcpu, cpu, world);
-            Next::Attend
-        }
+        Exit::PreemptionTimer => timer(vcpu, cpu, world),
         Exit::ExternalInterrupt(vector) => {
             // "Acknowledge interrupt on exit" is on, so there is one.
             if let Some(vector) = vector {

@@ -343,6 +343,7 @@ impl Bench {
             cpus: 2,
             frequencies,
             has_vmx: vmcs12.is_some(),
+            gets_kicks: true,
             repairs_lost_rip: true,
             writable_xapic_id: false,
         };

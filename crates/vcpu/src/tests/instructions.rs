@@ -1,10 +1,11 @@
 //! Instructions that exit: what they do to registers, and that RIP moves or not.
 
 use arch::{Gpr, Msr, Vector};
+use vmcs::controls::SecondaryBased;
 use vmcs::fields::*;
 use vmcs::{Access, EventInfo, ExitReason};
 
-use super::fakes::Bench;
+use super::fakes::{Bench, of_length};
 use crate::*;
 
 const START: u64 = 0x10_0000;
@@ -26,6 +27,21 @@ fn cpuid_reads_six_fields() {
     assert_eq!(*reads.borrow(), 6 + 5);
     assert_eq!(bench.cpu.entries[1].rip, START + 2);
     assert_ne!(bench.vcpu.regs.get(Gpr::Rcx) & 1 << 31, 0, "a hypervisor answers");
+}
+
+/// A loop of PAUSEs lets another vCPU have the processor, once, and the loop goes on behind the PAUSE. L2 keeps those that L1 asked
+/// for: the control is vmcs01's.
+#[test]
+fn spinning_leaves_the_processor() {
+    let mut bench = Bench::new(0);
+    let machine = vmcs::Capabilities::read(testkit::capability_msrs);
+    bench.vcpu.notice_spinning(&mut bench.cpu, &machine);
+    let secondary = SecondaryBased::from_bits_retain(bench.cpu.vmcs.read(SECONDARY_VM_EXEC_CONTROL));
+    assert!(secondary.contains(SecondaryBased::PAUSE_LOOP_EXITING | SecondaryBased::ENABLE_EPT));
+    assert!(bench.cpu.vmcs.read(PLE_GAP) < bench.cpu.vmcs.read(PLE_WINDOW));
+    bench.cpu.exit(ExitReason::PAUSE, of_length(2));
+    assert_eq!(bench.run(), Left::Spins);
+    assert_eq!(bench.run_script()[1].rip, START + 2);
 }
 
 /// RFLAGS.TF owes a single-step trap after an emulated instruction, with DR6.BS.

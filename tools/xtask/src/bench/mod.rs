@@ -65,6 +65,10 @@ pub(crate) fn command(options: &Options) -> Result<()> {
 
     let step = Step::start("measuring Nestling");
     let mut ticks = measure(&spec, &built)?;
+    let mut shared = spec.clone();
+    (shared.cpus, shared.pcpus) = (2, Some(1));
+    shared.cmdline = "vcpu-switch".to_owned();
+    ticks.extend(measure(&shared, &built)?);
     if ticks.contains_key("l2_cpuid") {
         ticks.insert("exits_per_l2_exit".to_owned(), exits_per_l2_exit(&spec, &built)?);
     }

@@ -36,6 +36,13 @@ pub(super) fn steps() -> Vec<Step> {
         Step { name: "pxe-edited-tree", run: super::netboot::edited_tree },
         Step { name: "watchdog-and-kept-log", run: super::kept::watchdog_and_log },
         Step { name: "screen", run: super::screen::readable },
+        Step { name: "vms-consoles", run: super::vms::consoles },
+        Step { name: "vms-side-by-side", run: super::vms::side_by_side },
+        Step { name: "vms-moving", run: super::vms::moving },
+        Step { name: "vms-weights", run: super::vms::weights },
+        Step { name: "vms-neighbours", run: super::vms::neighbours },
+        Step { name: "vms-spinlock", run: super::vms::spinlock },
+        Step { name: "vms-asleep", run: super::vms::asleep },
         Step { name: "boot-qemu-kvm", run: super::netboot::kvm },
         Step { name: "caps-reproduced", run: super::caps::reproduced },
         Step { name: "clippy-pure-crates", run: || clippy(&["--all-targets"]) },
@@ -80,7 +87,10 @@ fn refusals() -> Result<()> {
     let broken_kernel = places::output()?.join("no-kernel");
     places::write(&broken_kernel, "This is no kernel.\n")?;
     let broken_kernel = broken_kernel.display().to_string();
+    let (configs, sentences) = wrong_descriptions()?;
+    let configs = configs.iter().map(|file| ["--config", file.as_str()]).collect::<Vec<_>>();
     let mut wrong = Vec::new();
+    let described = configs.iter().map(<[&str; 2]>::as_slice).zip(sentences);
     for (arguments, sentence) in [
         (&["--kernel", "/no/such/kernel"][..], "the kernel /no/such/kernel cannot be read"),
         (&["--kernel", &broken_kernel, "--bare"], "kernel"),
@@ -91,7 +101,12 @@ fn refusals() -> Result<()> {
         (&["--frobnicate"], "--frobnicate"),
         (&["--cpus", "0"], "--cpus"),
         (&["--cmdline", "text"], "--cmdline needs --kernel"),
-    ] {
+        (&["--config", "/no/such/file"], "cannot read /no/such/file"),
+        (&["--config", &broken_kernel, "--memory", "64"], "cannot be used with"),
+    ]
+    .into_iter()
+    .chain(described)
+    {
         let output = std::process::Command::new(std::env::current_exe()?)
             .args(["run", "--timeout", "30"])
             .args(arguments)
@@ -110,6 +125,44 @@ fn refusals() -> Result<()> {
         bail!("{}", wrong.join("\n"));
     }
     Ok(())
+}
+
+/// Files that describe what cannot be run, each with what `run --config` says of it: file, line and key.
+fn wrong_descriptions() -> Result<(Vec<String>, Vec<&'static str>)> {
+    let vm = |name: &str, more: &str| format!("[[vm]]\nname = \"{name}\"\nmemory-mib = 64\n{more}\n");
+    let exclusive = "cpus = 2\npin = [0, 1]\nexclusive = true";
+    let folder = places::output()?.join("wrong-descriptions");
+    places::fresh_folder(&folder)?;
+    let (mut files, mut sentences) = (Vec::new(), Vec::new());
+    for (name, text, sentence) in [
+        ("key", vm("a", "cpu = 2"), "key.toml: line 4, key cpu: there is no such key"),
+        (
+            "cpus",
+            vm("a", "cpus = 40") + &vm("b", "cpus = 25"),
+            "cpus.toml: line 8, key cpus: with the machines before it these are more than 64",
+        ),
+        (
+            "pin",
+            vm("a", exclusive) + &vm("b", &exclusive.replace("0, 1", "1, 2")),
+            "pin.toml: line 11, key pin: another virtual machine has processor 1",
+        ),
+        ("nowhere", vm("a", exclusive) + &vm("b", "pin = [1]"), "nowhere.toml: line 10, key pin: others have all"),
+        ("processor", vm("a", "pin = [7]"), "processor.toml: line 4, key pin: there is no processor 7"),
+        (
+            "memory",
+            vm("a", "").replace("64", "4194304"),
+            "memory.toml: line 3, key memory-mib: with the machines before it this is more",
+        ),
+        ("file", vm("a", "\nkernel = \"no-such-kernel\""), "file.toml: line 5, key kernel: "),
+        ("port", vm("a", "console = \"com2\""), "port.toml: line 4, key console: "),
+        ("name", vm("../a", ""), "name.toml: line 2, key name: a name of letters"),
+    ] {
+        let file = folder.join(format!("{name}.toml"));
+        places::write(&file, text)?;
+        files.push(file.display().to_string());
+        sentences.push(sentence);
+    }
+    Ok((files, sentences))
 }
 
 /// The crates that only build for the bare-metal target. The image carries a guest, so one is built first.

@@ -8,6 +8,7 @@ mod machines;
 pub(crate) mod nested;
 mod netboot;
 mod screen;
+mod vms;
 
 use crate::console::say;
 use crate::lock::Lock;

@@ -11,6 +11,7 @@ mod apic_abuse;
 mod ends;
 mod l2_pages;
 mod mmio_storm;
+mod neighbour;
 mod storms;
 
 use guests::{Fault, apic, entry, exit, multiboot, pic, println};
@@ -18,7 +19,7 @@ use guests::{Fault, apic, entry, exit, multiboot, pic, println};
 entry!(main);
 
 /// What a machine survives.
-const SURVIVED: [(&str, fn()); 13] = [
+const SURVIVED: [(&str, fn()); 15] = [
     ("outside_memory", storms::outside_memory),
     ("jump_nowhere", storms::jump_nowhere),
     ("unknown_port", storms::unknown_port),
@@ -31,6 +32,9 @@ const SURVIVED: [(&str, fn()); 13] = [
     ("mmio_storm_ioapic", mmio_storm::ioapic),
     ("icr_storm", apic_abuse::icr_storm),
     ("apic_base_moved", apic_abuse::base_moved),
+    // Takes all of a processor that it can get; `ticks=N` says for how many million ticks.
+    ("spin_deaf", neighbour::spin_deaf),
+    ("ipi_flood", neighbour::ipi_flood),
     ("l2_pages", l2_pages::all),
 ];
 

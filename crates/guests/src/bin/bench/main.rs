@@ -5,6 +5,7 @@
 #![no_main]
 
 mod nested;
+mod switch;
 
 use core::arch::{asm, global_asm};
 use core::sync::atomic::{AtomicU64, Ordering};
@@ -72,6 +73,10 @@ fn main() {
         return;
     }
     pic::remap();
+    if multiboot::arguments().any(|word| word == "vcpu-switch") {
+        switch::measure();
+        return;
+    }
     processor();
     ports();
     xapic();

@@ -22,6 +22,8 @@ pub(super) fn all() -> Result<Vec<Case>> {
         "icr_storm",
         "apic_base_moved",
         "jump_nowhere",
+        "spin_deaf",
+        "ipi_flood",
     ] {
         let mut case = Case::new(&format!("abuse-{name}"), board::DEFAULT, Kernel::Ours("abuse"), PATIENCE)?;
         case.spec.cmdline = name.to_owned();

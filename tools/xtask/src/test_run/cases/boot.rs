@@ -84,7 +84,37 @@ fn refusals() -> Result<Vec<Case>> {
     cases.push(short);
     for (name, text, sentence) in [
         ("key", "[[vm]]\nname = \"a\"\nmemory-mib = 64\ncpu = 1\n", "nestling.toml: line 4, key cpu:"),
-        ("file", "[[vm]]\nname = \"a\"\nkernel = \"bzImage\"\nmemory-mib = 64\n", "no file \"bzImage\""),
+        (
+            "file",
+            "[[vm]]\nname = \"a\"\nkernel = \"bzImage\"\nmemory-mib = 64\n",
+            "nestling.toml: line 3, key kernel: the boot medium has no such file",
+        ),
+        (
+            "cpus",
+            "[[vm]]\nname = \"a\"\ncpus = 40\nmemory-mib = 64\n[[vm]]\nname = \"b\"\ncpus = 40\nmemory-mib = 64\n",
+            "nestling.toml: line 7, key cpus: with the machines before it these are more than 64",
+        ),
+        (
+            "pin",
+            "[[vm]]\nname = \"a\"\nmemory-mib = 64\npin = [0]\nexclusive = true\n[[vm]]\nname = \"b\"\nmemory-mib = 64\n",
+            "nestling.toml: line 6, key pin: others have all processors for themselves",
+        ),
+        (
+            "processor",
+            "[[vm]]\nname = \"a\"\nmemory-mib = 64\npin = [1]\n",
+            "nestling.toml: line 4, key pin: there is no processor 1, the machine has 1",
+        ),
+        (
+            "memory",
+            "[[vm]]\nname = \"a\"\nmemory-mib = 4000\n",
+            "nestling.toml: line 3, key memory-mib: with the machines before it this is more than",
+        ),
+        ("port", "[[vm]]\nname = \"a\"\nmemory-mib = 64\nconsole = \"com2\"\n", "nestling.toml: line 4, key console:"),
+        (
+            "no-port",
+            "[[vm]]\nname = \"a\"\nmemory-mib = 64\nconsole = \"com4\"\n",
+            "machine a, key console: this machine has no com4",
+        ),
         ("empty", "", "nestling.toml: line 1: the description has no [[vm]]"),
         ("no-text", "\u{80}\0", "nestling.toml: line 1"),
     ] {

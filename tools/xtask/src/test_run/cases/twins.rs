@@ -14,6 +14,7 @@ pub(super) fn all() -> Result<Vec<Case>> {
         ("smp", 2, "smp.2.expected"),
         ("timers", 1, "timers.expected"),
         ("machine", 1, "machine.expected"),
+        ("spinlock", 2, "spinlock.2.expected"),
     ] {
         let mut case = Case::new(&format!("{guest}-{cpus}-skylake"), board::DEFAULT, Kernel::Ours(guest), PATIENCE)?;
         case.world = World::Both;
