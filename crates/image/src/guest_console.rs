@@ -89,7 +89,7 @@ pub(crate) fn ended(vm: usize) {
 
 fn wait_for(mut done: impl FnMut(&mut Written) -> bool) {
     while !done(&mut WRITTEN.lock()) {
-        console::pump();
+        console::pump_ports();
     }
     console::wants_pump();
 }
