@@ -9,7 +9,7 @@ use core::hint::black_box;
 
 use arch::apic::Register;
 use arch::msr::Msr;
-use guests::{apic, cpu, entry, interrupts, msr, multiboot, pic, println};
+use guests::{apic, cpu, entry, interrupts, msr, multiboot, pic, print, println};
 
 entry!(main);
 
@@ -20,8 +20,9 @@ fn main() {
     apic::init();
     let argument = |name| multiboot::number(name).map(u64::from);
     if let Some(millions) = argument("sleep") {
+        print!("sleeping, ");
         sleep(millions * 1_000_000);
-        println!("slept");
+        println!("and awake");
     }
     if let Some(thousands) = argument("work") {
         let start = cpu::tsc();

@@ -154,7 +154,9 @@ fn run_typing(
 /// Each guest's bytes come out as it wrote them: on a console that they share, on a port of its own, or nowhere.
 pub(super) fn consoles() -> Result<()> {
     let (dir, built) = folder("vms-consoles")?;
-    let text = small("shared-1", "hello", "", "")
+    // More than a line of the console port takes.
+    let long = "long ".repeat(100);
+    let text = small("shared-1", "hello", &long, "")
         + &small("shared-2", "hello", "exit=3", "")
         + &small("own", "hello", "exit=4", "console = \"com3\"")
         + &small("none", "hello", "", "console = \"none\"");
@@ -164,8 +166,8 @@ pub(super) fn consoles() -> Result<()> {
     ended.check(ended.outcome.reason.contains("shared-2"), "the reason names another guest")?;
     let expected = places::read(&places::workspace().join("crates/guests/src/bin/hello.expected"))?;
     let expected = String::from_utf8(expected)?;
-    for (vm, words) in ["", " exit=3", " exit=4"].iter().enumerate() {
-        let expected = expected.replace("arguments:", &format!("arguments:{words}"));
+    for (vm, words) in [long.trim(), "exit=3", "exit=4"].iter().enumerate() {
+        let expected = expected.replace("arguments:", &format!("arguments: {words}"));
         ended.check(ended.consoles[vm] == expected, &format!("guest {vm} wrote {expected:?}"))?;
     }
     let own = places::read(&dir.join("com3"))?;
@@ -321,8 +323,10 @@ pub(super) fn asleep() -> Result<()> {
     let ended = run(&dir, &built, 2, &text)?;
     ended.check_status(0)?;
     for vm in 0..4 {
-        ended.check(ended.consoles[vm].contains("slept"), &format!("guest {vm} did not sleep"))?;
+        ended.check(ended.consoles[vm] == "sleeping, and awake\n", &format!("guest {vm} did not sleep"))?;
     }
+    let port = String::from_utf8(places::read(&dir.join("serial"))?)?;
+    ended.check(port.contains("a> sleeping, \n"), "what a guest wrote before it slept came out later only")?;
     ended.check(ended.outcome.ticks.is_some_and(|ticks| ticks >= 10 * SECOND), "these were not 10 seconds")?;
     // "vCPU 0: 144 exits", once for each vCPU.
     let exits =
