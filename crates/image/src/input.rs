@@ -1,7 +1,7 @@
 //! Keys for the guests: what arrives at the console port goes to one of them, where `input=on` says so.
 //!
 //! Ctrl-A and a digit choose which, by its number in the description, from 1; at first it is the first. Ctrl-A twice is one
-//! Ctrl-A for the guest.
+//! Ctrl-A for the guest; Ctrl-A i sends all counters to the log.
 
 use core::fmt::Write as _;
 use core::sync::atomic::{AtomicBool, Ordering};
@@ -77,6 +77,10 @@ impl Keys {
                     // The console takes any text.
                     let _ = writeln!(console::Text::new(), "-- keys go to {}", guest.name);
                 }
+            }
+            (true, b'i') => {
+                self.escaped = false;
+                all.ask_for_counters();
             }
             (true, other) if other != ESCAPE => self.escaped = false,
             _ => {

@@ -77,7 +77,8 @@ pub(crate) struct Options {
     /// The emulator's name of the processor [default: the board's]
     #[arg(long, value_name = "NAME")]
     cpu_model: Option<String>,
-    /// Send standard input to a guest's COM1: Ctrl-A and a number choose the guest, Ctrl-A x ends the run (status 130)
+    /// Send standard input to a guest's COM1: Ctrl-A and a number choose the guest, Ctrl-A i logs what each
+    /// vCPU did so far, Ctrl-A x ends the run (status 130)
     #[arg(long)]
     input: bool,
     /// Also write exactly the bytes that the guest sent to its COM1 to this file; with --config, to NAME.txt in this folder

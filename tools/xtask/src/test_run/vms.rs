@@ -175,13 +175,13 @@ pub(super) fn consoles() -> Result<()> {
     ended.check(ended.consoles[3].is_empty(), "the guest without a console has one")
 }
 
-/// Keys reach the guest that Ctrl-A and its number choose, and wake it; two Ctrl-A are one.
+/// Keys reach the guest that Ctrl-A and its number choose, and wake it; two Ctrl-A are one; Ctrl-A i logs the counters.
 pub(super) fn keys() -> Result<()> {
     let (dir, built) = folder("vms-keys")?;
     let text = ["a", "b", "c"].map(|name| small(name, "echo", "", "")).concat();
     let typed: [(&str, usize, &[u8]); 5] = [
         ("| type", 3, b"first\r"),
-        ("typed", 1, b"\x012one of more than sixteen keys\r\x01\x01\r"),
+        ("typed", 1, b"\x01i\x012one of more than sixteen keys\r\x01\x01\r"),
         ("typed", 3, b"\x019\x013end\r"),
         ("typed", 4, b"\x01?\x011end\r"),
         ("typed", 5, b"\x012end\r"),
@@ -195,7 +195,9 @@ pub(super) fn keys() -> Result<()> {
         let wanted = format!("type\n{lines}{end}");
         ended.check(ended.consoles[vm] == wanted, &format!("guest {vm} did not write {wanted:?}"))?;
     }
-    Ok(())
+    // At the keys Ctrl-A i, and at each one's end.
+    let counted = ended.log.iter().filter(|line| line.contains(" vCPU 0: ") && line.ends_with(" exits")).count();
+    ended.check(counted == 6, &format!("the counters were logged {counted} times, not twice for each guest"))
 }
 
 /// Two stock Linux and a hypervisor with its guest, five vCPUs on two processors, come to their ends.
