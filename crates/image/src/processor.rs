@@ -57,7 +57,8 @@ impl Processor {
                 // SAFETY: it is in this processor's queue.
                 let resident = unsafe { self.all.resident(vcpu) };
                 if let Some(resident) = resident.filter(|resident| resident.guest.vm.stop().is_none()) {
-                    resident.account(self.all.guests.len() > 1, &self.all.counters(self.number, vcpu));
+                    let counters = self.all.queue(self.number).lock().counters(vcpu);
+                    resident.account(self.all.guests.len() > 1, &counters);
                 }
             }
         }
