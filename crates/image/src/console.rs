@@ -260,7 +260,7 @@ impl fmt::Write for Text {
             if SHARED.load(Ordering::Relaxed) {
                 plain(format_args!("{}", self.0));
             } else {
-                self.0.bytes().chain(*b"\n").for_each(guest_console::put_plain);
+                guest_console::put_line(&[&self.0]);
             }
             self.0.clear();
         }

@@ -3,14 +3,13 @@
 //! Ctrl-A and a digit choose which, by its number in the description, from 1; at first it is the first. Ctrl-A twice is one
 //! Ctrl-A for the guest; Ctrl-A i sends all counters to the log.
 
-use core::fmt::Write as _;
 use core::sync::atomic::{AtomicBool, Ordering};
 
 use heapless::Deque;
 use hw::lock::Lock;
 use hw::uart::Uart;
 
-use crate::{console, scheduler};
+use crate::{guest_console, scheduler};
 
 /// Ctrl-A.
 const ESCAPE: u8 = 1;
@@ -74,8 +73,7 @@ impl Keys {
                 let chosen = usize::from(byte - b'1');
                 if let Some(guest) = all.guests.get(chosen) {
                     self.guest = chosen;
-                    // The console takes any text.
-                    let _ = writeln!(console::Text::new(), "-- keys go to {}", guest.name);
+                    guest_console::put_line(&["-- keys go to ", &guest.name]);
                 }
             }
             (true, b'i') => {
