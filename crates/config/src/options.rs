@@ -13,6 +13,8 @@ pub struct ImageOptions {
     pub console: Option<SerialPort>,
     /// `log=com1..com4|none`: the port that gets the image's log.
     pub log: Option<SerialPort>,
+    /// `input=on|off`: what arrives at the console's port goes to a guest, which Ctrl-A and its number choose.
+    pub input: bool,
     /// `end=bochs|acpi|reset|halt`: what the image does with the machine when the run has ended.
     pub end: End,
     /// `watchdog=on|off`: the machine's watchdog resets it when L0 stands still.
@@ -37,6 +39,7 @@ impl Default for ImageOptions {
         Self {
             console: Some(SerialPort::Com1),
             log: Some(SerialPort::Com2),
+            input: false,
             end: End::Acpi,
             watchdog: false,
             report_caps: false,
@@ -154,6 +157,7 @@ impl ImageOptions {
                 Some(("console", value)) => port(value).map(|port| options.console = port),
                 Some(("log", value)) => port(value).map(|port| options.log = port),
                 Some(("end", value)) => end(value).map(|end| options.end = end),
+                Some(("input", value)) => switch(value).map(|on| options.input = on),
                 Some(("watchdog", value)) => switch(value).map(|on| options.watchdog = on),
                 Some(("report", "caps")) => {
                     options.report_caps = true;
@@ -168,7 +172,7 @@ impl ImageOptions {
                     Ok(())
                 }
                 _ => Err(
-                    "apicv=, console=, log=, end=, pcpus=, vmcs-shadowing=, watchdog=, xapic-id=, report=caps or selftest=",
+                    "apicv=, console=, log=, input=, end=, pcpus=, vmcs-shadowing=, watchdog=, xapic-id=, report=caps or selftest=",
                 ),
             };
             result.map_err(|expected| OptionsError { word: cut(word), expected })?;
@@ -239,12 +243,13 @@ mod tests {
         let parsed = ImageOptions::parse(
             "out/nestling.elf console=none log=com1 end=halt selftest=entry pcpus=3 vmcs-shadowing=off end=bochs \
              apicv=off \
-             watchdog=on report=caps xapic-id=writable",
+             watchdog=on report=caps xapic-id=writable input=on",
         )
         .unwrap();
         let expected = ImageOptions {
             console: None,
             log: Some(SerialPort::Com1),
+            input: true,
             end: End::Bochs,
             watchdog: true,
             report_caps: true,
@@ -271,6 +276,7 @@ mod tests {
             ("apicv=auto", "apicv=auto"),
             ("watchdog=1", "watchdog=1"),
             ("xapic-id=9", "xapic-id=9"),
+            ("input=yes", "input=yes"),
             ("report=all", "report=all"),
             ("selftest=all", "selftest=all"),
             ("image quiet", "quiet"),

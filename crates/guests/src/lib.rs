@@ -18,6 +18,7 @@
 //! | `demo` | what `cargo xtask run` shows without a guest |
 //! | `bench` | ticks of what may exit |
 //! | `abuse` | what no kernel should do; the first argument says which |
+//! | `echo` | says what is typed |
 //! | `share`, `spinlock` | work and sleep beside other guests; a lock that two processors spin for |
 //! | `vmx_instructions`, `vmx_fields`, `vmx_operands`, `vmx_32bit` | the VMX instructions, and what they refuse |
 //! | `l2_entry`, `l2_state`, `l2_modes` | entries that fail; what entries and exits load and save; an L2 in every mode |

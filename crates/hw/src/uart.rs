@@ -18,6 +18,7 @@ const FIFO_DEPTH: u8 = 16;
 /// Data terminal ready, request to send.
 const DTR_RTS: u8 = 0x03;
 const TRANSMITTER_EMPTY: u8 = 1 << 5;
+const DATA_READY: u8 = 1 << 0;
 
 /// A serial port that L0 owns.
 #[derive(Debug)]
@@ -74,6 +75,11 @@ impl Uart {
             self.write(DATA, byte);
         }
         ready
+    }
+
+    /// The next byte that has arrived.
+    pub fn try_get(&mut self) -> Option<u8> {
+        (self.read(LINE_STATUS) & DATA_READY != 0).then(|| self.read(DATA))
     }
 
     /// Whether all bytes have left the FIFO.

@@ -19,7 +19,7 @@ use hw::watchdog::Watchdog;
 use hw::{delay, percpu, tsc};
 
 use crate::guest_console::{self, Queue};
-use crate::{kept, log, screen};
+use crate::{input, kept, log, screen};
 
 static LINES: Lock<Lines> = Lock::new(Lines {
     console: None,
@@ -76,6 +76,10 @@ pub(crate) fn open(options: &ImageOptions) {
     if shared {
         guest_console::share_port_with_log();
     }
+    if options.input {
+        input::switch_on();
+        DEADLINE.store(0, Ordering::Relaxed);
+    }
     let mut lines = LINES.lock();
     lines.log = options.log.and_then(open_port);
     lines.console = if shared { None } else { options.console.and_then(open_port) };
@@ -119,6 +123,14 @@ impl Lines {
         self.within_frame = byte != 0;
         kept::keep_frame(byte);
         Some(byte)
+    }
+
+    /// Takes what arrived at the console's port.
+    fn receive(&mut self) {
+        let port = if SHARED.load(Ordering::Relaxed) { &mut self.log } else { &mut self.console };
+        if let Some(port) = port {
+            input::take_from(port);
+        }
     }
 
     /// Sends what the ports take now. Returns whether everything has been handed to them.
@@ -171,8 +183,14 @@ fn send(queue: &mut Queue, port: &mut Uart) -> bool {
     true
 }
 
-/// Sends what the ports take now. Returns at once when another processor is at it.
+/// Sends what the ports take now, and gives guests what arrived. The caller holds no lock of a guest's.
 pub(crate) fn pump() {
+    pump_ports();
+    input::deliver();
+}
+
+/// Sends what the ports take now. Returns at once when another processor is at it.
+pub(crate) fn pump_ports() {
     if let Some(mut lines) = LINES.try_lock() {
         let is_boot_processor = percpu::number() == 0;
         if let Some(watchdog) = lines.watchdog.filter(|_| is_boot_processor) {
@@ -192,7 +210,13 @@ pub(crate) fn pump() {
             // It is the boot processor that has to come by: another one leaves it its deadline.
             before
         };
-        DEADLINE.fetch_min(deadline.min(parts), Ordering::Relaxed);
+        let keys = if input::is_on() {
+            lines.receive();
+            now.saturating_add(tsc::frequency() / 100)
+        } else {
+            u64::MAX
+        };
+        DEADLINE.fetch_min(deadline.min(parts).min(keys), Ordering::Relaxed);
     }
     report_lost();
 }
@@ -236,7 +260,7 @@ impl fmt::Write for Text {
             if SHARED.load(Ordering::Relaxed) {
                 plain(format_args!("{}", self.0));
             } else {
-                self.0.bytes().chain(*b"\n").for_each(guest_console::put_plain);
+                guest_console::put_line(&[&self.0]);
             }
             self.0.clear();
         }

@@ -74,22 +74,26 @@ pub(crate) fn register(name: &str, goes_to: Console) {
 /// Takes a byte that a VM wrote. Waits only while there is no room for it.
 #[inline(never)]
 pub(crate) fn put(vm: usize, byte: u8) {
-    wait_for(|written| written.take(vm, byte));
+    wait_for(&mut |written| written.take(vm, byte));
 }
 
-/// A byte for the console port itself.
-pub(crate) fn put_plain(byte: u8) {
-    wait_for(|written| written.console.push_back(byte).is_ok());
+/// A line, in parts, for the console port itself.
+pub(crate) fn put_line(parts: &[&str]) {
+    for byte in parts.iter().chain(&["\n"]).flat_map(|part| part.bytes()) {
+        wait_for(&mut |written| written.console.push_back(byte).is_ok());
+    }
 }
 
 /// The VM has ended: what it left of a line goes out.
 pub(crate) fn ended(vm: usize) {
-    wait_for(|written| written.end_line(vm, PART_MARK));
+    wait_for(&mut |written| written.end_line(vm, PART_MARK));
 }
 
-fn wait_for(mut done: impl FnMut(&mut Written) -> bool) {
+/// A function and not a kind of them: the image is to be small.
+#[inline(never)]
+fn wait_for(done: &mut dyn FnMut(&mut Written) -> bool) {
     while !done(&mut WRITTEN.lock()) {
-        console::pump();
+        console::pump_ports();
     }
     console::wants_pump();
 }

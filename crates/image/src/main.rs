@@ -11,6 +11,7 @@ mod failed_entry;
 mod guest;
 mod guest_console;
 mod guest_memory;
+mod input;
 mod kept;
 mod log;
 mod machine;

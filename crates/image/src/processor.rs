@@ -53,6 +53,13 @@ impl Processor {
             let woken = self.queue.lock().wake(vcpu, tsc::now());
             if woken == Wake::Elsewhere {
                 crate::scheduler::wake(vcpu);
+            } else if crate::scheduler::take_asked(vcpu) {
+                // SAFETY: it is in this processor's queue.
+                let resident = unsafe { self.all.resident(vcpu) };
+                if let Some(resident) = resident.filter(|resident| resident.guest.vm.stop().is_none()) {
+                    let counters = self.all.queue(self.number).lock().counters(vcpu);
+                    resident.account(self.all.guests.len() > 1, &counters);
+                }
             }
         }
     }

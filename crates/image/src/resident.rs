@@ -250,7 +250,7 @@ impl Resident {
         self.vcpu.deadline().min(self.place.device_deadline())
     }
 
-    /// Its exits, for the end of the log.
+    /// Its exits, for the log.
     /// `several`: there are other virtual machines, and its own is named. `counters`: what the queue says.
     pub(crate) fn account(&self, several: bool, counters: &Counters) {
         let (index, exits) = (self.vcpu.index(), self.vcpu.counters.total());

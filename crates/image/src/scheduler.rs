@@ -1,7 +1,7 @@
 //! What the processors share to run all vCPUs: a queue for each processor, where each vCPU is, what they tell one another.
 
 use core::cell::UnsafeCell;
-use core::sync::atomic::{AtomicPtr, AtomicU32, Ordering};
+use core::sync::atomic::{AtomicPtr, AtomicU32, AtomicU64, Ordering};
 
 use config::vm::MAX_VMS;
 use heapless::Vec;
@@ -14,6 +14,8 @@ use crate::resident::{Resident, move_in};
 
 /// Bits, a vCPU or a processor each.
 static SIGNALS: Signals = Signals::new();
+/// vCPUs whose counters somebody wants to see, a bit each.
+static ASKED: AtomicU64 = AtomicU64::new(0);
 /// All else, once it is made.
 static SCHEDULER: AtomicPtr<Scheduler> = AtomicPtr::new(core::ptr::null_mut());
 
@@ -55,6 +57,12 @@ pub(crate) fn wake(number: u16) {
 #[inline]
 pub(crate) fn is_anybody_woken() -> bool {
     SIGNALS.has_woken(here())
+}
+
+/// Whether somebody wants to see the counters of vCPU `number`. Once it was told, nobody does.
+pub(crate) fn take_asked(number: u16) -> bool {
+    let bit = 1 << (number & 63);
+    ASKED.load(Ordering::Relaxed) & bit != 0 && ASKED.fetch_and(!bit, Ordering::Relaxed) & bit != 0
 }
 
 /// The signals, for the processors' loops.
@@ -106,6 +114,14 @@ impl Scheduler {
     pub(crate) unsafe fn resident(&self, number: u16) -> Option<&mut Resident> {
         // SAFETY: the caller's promise.
         unsafe { (*self.residents.get(usize::from(number))?.0.get()).as_mut() }
+    }
+
+    /// The counters of every vCPU shall go to the log: each comes from the processor that has it.
+    pub(crate) fn ask_for_counters(&self) {
+        for number in (0..).take(self.residents.len()) {
+            ASKED.fetch_or(1 << (number & 63), Ordering::Relaxed);
+            wake(number);
+        }
     }
 
     /// A virtual machine has ended. Whether it was the last one.

@@ -5,7 +5,7 @@ use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use arch::apic::{DeliveryMode, Message, Register};
 use arch::{HostPhys, Width};
 use devices::{Outside, Platform, PowerRequest};
-use hw::lock::Lock;
+use hw::lock::{Guard, Lock};
 use vcpu::Stop;
 use vlapic::{Directory, Hardware, Identity, Inhibits, Mailbox, Reason, VirtualApicPage};
 
@@ -294,13 +294,19 @@ impl Vm {
     pub(crate) fn devices<T>(&self, act: impl FnOnce(&mut Platform, &mut Wires<'_>) -> T) -> T {
         let mut platform = self.platform.lock();
         let result = act(&mut platform, &mut Wires { vm: self });
+        self.devices_done(platform);
+        result
+    }
+
+    /// Tells the timekeeper when the devices want attention earlier than before. Apart, so that the image is small.
+    #[inline(never)]
+    fn devices_done(&self, platform: Guard<'_, Platform>) {
         let deadline = platform.deadline();
         let before = self.device_deadline.swap(deadline, Ordering::SeqCst);
         drop(platform);
         if deadline < before {
             self.wake(TIMEKEEPER);
         }
-        result
     }
 
     /// The VM must stop. The first reason counts; every vCPU learns of it.

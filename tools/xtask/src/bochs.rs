@@ -25,6 +25,8 @@ pub(crate) struct Machine<'a> {
     pub(crate) boot: Boot,
     /// Serial ports beside COM1 and COM2.
     pub(crate) more_ports: Vec<SerialPort>,
+    /// COM1 is not a file but a socket that somebody listens to here.
+    pub(crate) com1_socket: Option<String>,
 }
 
 /// Bochs keeps at most this much guest memory in its own: more makes version 3.0 fail at start.
@@ -70,12 +72,12 @@ fn lock_vmx_off(bios: &[u8]) -> Result<Vec<u8>> {
 }
 
 fn bochsrc(machine: &Machine<'_>) -> String {
-    let Machine { cpu_model, cpus, memory, lenient_msrs, vmx_locked_off, boot, more_ports } = machine;
-    let ports: String = [SerialPort::Com1, SerialPort::Com2]
-        .iter()
-        .chain(more_ports)
-        .map(|port| format!("{0}: enabled=1, mode=file, dev={0}\n", port.name()))
-        .collect();
+    let Machine { cpu_model, cpus, memory, lenient_msrs, vmx_locked_off, boot, more_ports, com1_socket } = machine;
+    let (mode, dev) = com1_socket.as_ref().map_or(("file", "com1"), |address| ("socket-client", address.as_str()));
+    let mut ports = format!("com1: enabled=1, mode={mode}, dev={dev}\n");
+    for port in [SerialPort::Com2].iter().chain(more_ports) {
+        ports += &format!("{0}: enabled=1, mode=file, dev={0}\n", port.name());
+    }
     let bios = if *vmx_locked_off { LOCKING_BIOS } else { "$BXSHARE/BIOS-bochs-latest" };
     let ignore_bad_msrs = u8::from(*lenient_msrs);
     let host = memory.min(&HOST_MEMORY_LIMIT);

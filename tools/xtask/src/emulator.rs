@@ -2,6 +2,7 @@
 
 use crate::bochs::{self, Event};
 use crate::defmt_log::{self, Decoder, Line};
+use crate::keys::Wire;
 use crate::places;
 use anyhow::{Context, Result};
 use config::{STATUS_REFUSED, STATUS_TIMEOUT, SerialPort};
@@ -17,6 +18,8 @@ use std::time::{Duration, Instant};
 const POLL: Duration = Duration::from_millis(20);
 /// How long the emulator may take to stop after Nestling has said that the run is over.
 const GRACE: Duration = Duration::from_secs(10);
+/// The status of a run that its user ended, as a shell has it after Ctrl-C.
+const STATUS_ENDED: u8 = 130;
 /// Lines of the emulator's own log that are kept for the person to read after a failure.
 const KEPT_LINES: usize = 12;
 
@@ -28,6 +31,10 @@ pub(crate) trait Listener {
     fn own_port(&mut self, _port: SerialPort, _bytes: &[u8]) {}
     /// A line of Nestling's log.
     fn log(&mut self, line: &Line);
+    /// Keys for the guests since the last time; none when the run is to end.
+    fn keys(&mut self) -> Option<Vec<u8>> {
+        Some(Vec::new())
+    }
 }
 
 /// How a run ended.
@@ -53,6 +60,8 @@ pub(crate) struct Session<'a> {
     /// Whether the emulator is QEMU, whose exit status tells of the guest's exit port.
     pub(crate) is_qemu: bool,
     pub(crate) timeout: Option<Duration>,
+    /// Where keys go.
+    pub(crate) wire: Option<Wire>,
 }
 
 impl Session<'_> {
@@ -79,6 +88,9 @@ impl Session<'_> {
             // The order matters at the end: first see that the emulator has gone, then read what it left.
             let exited = child.try_wait().context("cannot wait for the emulator")?;
             let event = emulator.read(&lines, exited.is_some());
+            if event.is_some() || exited.is_some() {
+                self.unplug(child);
+            }
             listen(&mut com1, |bytes| listener.console(bytes))?;
             listen(&mut com3, |bytes| listener.own_port(SerialPort::Com3, bytes))?;
             listen(&mut com4, |bytes| listener.own_port(SerialPort::Com4, bytes))?;
@@ -95,6 +107,10 @@ impl Session<'_> {
                     said = Some((status, reason, Instant::now()));
                 }
             }
+            let keys = listener.keys();
+            if let (Some(wire), Some(keys)) = (&mut self.wire, &keys) {
+                wire.send(keys);
+            }
             let has_ended = exited.is_some() || event.is_some();
             let end = if let Some((status, reason, since)) = &said
                 && (has_ended || since.elapsed() > GRACE)
@@ -108,6 +124,8 @@ impl Session<'_> {
             } else if self.timeout.is_some_and(|limit| started.elapsed() > limit) {
                 let limit = self.timeout.unwrap_or_default().as_secs();
                 Some((STATUS_TIMEOUT, format!("the time limit of {limit} s is over; the machine was stopped")))
+            } else if keys.is_none() {
+                Some((STATUS_ENDED, "the keys Ctrl-A x stopped the machine".to_owned()))
             } else {
                 None
             };
@@ -115,6 +133,18 @@ impl Session<'_> {
                 return Ok(Outcome { status, reason, ticks: emulator.ticks, emulator_log: emulator.kept.into() });
             }
             std::thread::sleep(POLL);
+        }
+    }
+
+    /// Sees to it that the last bytes of COM1 are where they are read, when the machine has ended.
+    fn unplug(&mut self, child: &mut Child) {
+        if let Some(wire) = self.wire.take() {
+            let started = Instant::now();
+            while matches!(child.try_wait(), Ok(None)) && started.elapsed() < GRACE {
+                std::thread::sleep(POLL);
+            }
+            let _ = child.kill();
+            wire.finish();
         }
     }
 

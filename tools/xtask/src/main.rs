@@ -19,6 +19,7 @@ mod grub;
 mod guest_linux;
 mod image;
 mod kernel_file;
+mod keys;
 mod linux;
 mod lock;
 mod medium;

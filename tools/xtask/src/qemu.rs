@@ -26,6 +26,8 @@ pub(crate) struct Machine<'a> {
     pub(crate) restarts: bool,
     /// Serial ports beside COM1 and COM2.
     pub(crate) more_ports: Vec<SerialPort>,
+    /// COM1 is not a file but a socket that somebody listens to here.
+    pub(crate) com1_socket: Option<String>,
     /// Instead of a network of its own: the tap device of a network where somebody else answers.
     pub(crate) tap: Option<&'static str>,
 }
@@ -45,6 +47,7 @@ impl Machine<'_> {
             kernel,
             restarts: false,
             more_ports,
+            com1_socket: None,
             tap: None,
         }
     }
@@ -60,7 +63,8 @@ pub(crate) fn command(machine: &Machine<'_>, dir: &Path) -> Result<Command> {
     command.args(["--pdeathsig", "KILL", "qemu-system-x86_64", "-nodefaults", "-machine", "q35", "-display", "none"]);
     command.args(["-accel", if machine.kvm { "kvm" } else { "tcg" }, "-cpu", machine.cpu_model]);
     command.args(["-smp", &machine.cpus.to_string(), "-m", &machine.memory.to_string()]);
-    command.args(["-vga", "std", "-serial", "file:com1", "-serial", "file:com2"]);
+    let com1 = machine.com1_socket.as_ref().map_or("file:com1".to_owned(), |address| format!("tcp:{address}"));
+    command.args(["-vga", "std", "-serial", &com1, "-serial", "file:com2"]);
     command.args(["-device", "isa-debug-exit,iobase=0xf4,iosize=0x4"]).current_dir(dir);
     for port in &machine.more_ports {
         let (name, number) = (port.name(), *port as usize);

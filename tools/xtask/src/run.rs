@@ -7,6 +7,7 @@ use crate::consoles::{self, Consoles, Piece};
 use crate::defmt_log::Line;
 use crate::described::Described;
 use crate::emulator::{self, Listener, Outcome};
+use crate::keys::StandardInput;
 use crate::places;
 use crate::setup::{self, Need};
 use crate::spec::Spec;
@@ -76,6 +77,10 @@ pub(crate) struct Options {
     /// The emulator's name of the processor [default: the board's]
     #[arg(long, value_name = "NAME")]
     cpu_model: Option<String>,
+    /// Send standard input to a guest's COM1: Ctrl-A and a number choose the guest, Ctrl-A i logs what each
+    /// vCPU did so far, Ctrl-A x ends the run (status 130)
+    #[arg(long)]
+    input: bool,
     /// Also write exactly the bytes that the guest sent to its COM1 to this file; with --config, to NAME.txt in this folder
     /// for each guest
     #[arg(long, value_name = "PATH")]
@@ -107,6 +112,7 @@ pub(crate) fn command(options: &Options) -> Result<u8> {
         memory: options.memory,
         pcpus: options.pcpus,
         timeout: options.timeout.map(Duration::from_secs),
+        input: options.input,
         ..Spec::new(board)
     };
     let spec = match &options.config {
@@ -129,7 +135,9 @@ pub(crate) fn command(options: &Options) -> Result<u8> {
     let name = format!("run-{}", std::process::id());
     let dir = emulator::run_folder(&name)?;
     say(&format!("{}: {}", spec.board.name, spec.board.description));
+    live.keys = options.input.then(StandardInput::open).transpose()?;
     let outcome = spec.run(&built, &dir, &mut live);
+    live.keys = None;
     let _ = places::remove(&dir);
     let outcome = outcome?;
     live.flush()?;
@@ -167,6 +175,7 @@ struct Live {
     /// The guests' bytes, by their numbers.
     serial: Vec<File>,
     log: Option<File>,
+    keys: Option<StandardInput>,
     /// The guests on standard output, and the log on standard error.
     colored: [bool; 2],
     error: Option<std::io::Error>,
@@ -190,6 +199,7 @@ impl Live {
             consoles,
             serial,
             log: options.log.as_deref().map(create).transpose()?,
+            keys: None,
             colored: [are_several && std::io::stdout().is_terminal(), std::io::stderr().is_terminal()]
                 .map(|is| is && wants_colour),
             error: None,
@@ -241,6 +251,10 @@ impl Listener for Live {
     fn own_port(&mut self, port: SerialPort, bytes: &[u8]) {
         let pieces = self.consoles.as_mut().map(|consoles| consoles.own(port, bytes));
         self.pieces(pieces.unwrap_or_default());
+    }
+
+    fn keys(&mut self) -> Option<Vec<u8>> {
+        self.keys.as_mut().map_or(Some(Vec::new()), StandardInput::read)
     }
 
     fn log(&mut self, line: &Line) {

@@ -9,6 +9,7 @@ use crate::emulator::{Listener, Outcome, Session};
 use crate::grub::{GUESTS, Menu};
 use crate::image;
 use crate::kernel_file::{self, Kind};
+use crate::keys::Wire;
 use crate::medium;
 use crate::places;
 use crate::qemu;
@@ -66,6 +67,8 @@ pub(crate) struct Spec {
     pub(crate) described: Option<Described>,
     /// Another machine description than the one that is made, from a test.
     pub(crate) config_text: Option<&'static str>,
+    /// Keys go to the guests.
+    pub(crate) input: bool,
     /// The machine starts again after a reset.
     pub(crate) restarts: bool,
     pub(crate) timeout: Option<Duration>,
@@ -93,6 +96,7 @@ impl Spec {
             image_bytes: None,
             described: None,
             config_text: None,
+            input: false,
             restarts: false,
             timeout: None,
         }
@@ -168,12 +172,14 @@ impl Spec {
         listener: &mut dyn Listener,
     ) -> Result<Outcome> {
         let decoder = if self.bare { None } else { Some(Decoder::new(&places::read(&built.image()?)?)?) };
+        let wire = self.input.then(|| Wire::new(&dir.join("com1"))).transpose()?;
         let session = Session {
-            command: self.machine(made, dir)?,
+            command: self.machine(made, dir, wire.as_ref().map(|wire| wire.address().to_owned()))?,
             dir,
             decoder,
             is_qemu: matches!(self.board.emulator, Emulator::Qemu | Emulator::QemuKvm),
             timeout: self.timeout,
+            wire,
         };
         session.run(listener)
     }
@@ -184,7 +190,7 @@ impl Spec {
     }
 
     /// The emulator's command for this machine.
-    fn machine(&self, made: &Made<'_>, dir: &Path) -> Result<Command> {
+    fn machine(&self, made: &Made<'_>, dir: &Path, com1_socket: Option<String>) -> Result<Command> {
         let cpu_model = self.model()?;
         let (payload, kernel, lenient_msrs) = match made {
             Made::There => (0, Default::default(), false),
@@ -216,8 +222,16 @@ impl Spec {
         match emulator {
             Emulator::Bochs => {
                 let vmx_locked_off = self.vmx_locked_off;
-                let machine =
-                    bochs::Machine { cpu_model, cpus, memory, lenient_msrs, vmx_locked_off, boot, more_ports };
+                let machine = bochs::Machine {
+                    cpu_model,
+                    cpus,
+                    memory,
+                    lenient_msrs,
+                    vmx_locked_off,
+                    boot,
+                    more_ports,
+                    com1_socket,
+                };
                 bochs::command(&machine, dir)
             }
             Emulator::Qemu | Emulator::QemuKvm => {
@@ -233,6 +247,7 @@ impl Spec {
                     kernel,
                     restarts,
                     more_ports,
+                    com1_socket,
                     tap: None,
                 };
                 qemu::command(&machine, dir)
@@ -283,8 +298,14 @@ impl Spec {
     pub(crate) fn nestling_menu(&self, built: &Built) -> Result<Menu> {
         let pcpus = format!("pcpus={}", self.pcpus.unwrap_or(self.cpus));
         let words = image_words(&self.board);
-        let words: Vec<&str> =
-            words.iter().map(String::as_str).chain([pcpus.as_str()]).chain(self.image_words.iter().copied()).collect();
+        let input = self.input.then_some("input=on");
+        let words: Vec<&str> = words
+            .iter()
+            .map(String::as_str)
+            .chain([pcpus.as_str()])
+            .chain(input)
+            .chain(self.image_words.iter().copied())
+            .collect();
         let mut menu =
             Menu { before: self.grub_commands.iter().map(|&line| line.to_owned()).collect(), ..Menu::default() };
         let mut image = image::loadable(places::read(&built.image()?)?)?;

@@ -1,7 +1,8 @@
 //! A guest that wants its share of a processor. It prints counts and ticks for a test to compare, so it has no expected log.
 //!
 //! Arguments, in millions of ticks of the TSC where they are times: `sleep=N` halts until so much time is over, `work=N` does N
-//! thousand rounds of work and tells how long that took, `count=N` counts the rounds that it gets done in so much time.
+//! thousand rounds of work and tells how long that took, `count=N` counts the rounds that it gets done in so much time, from the next
+//! multiple of [`TOGETHER`] on.
 #![no_std]
 #![no_main]
 
@@ -9,19 +10,22 @@ use core::hint::black_box;
 
 use arch::apic::Register;
 use arch::msr::Msr;
-use guests::{apic, cpu, entry, interrupts, msr, multiboot, pic, println};
+use guests::{apic, cpu, entry, interrupts, msr, multiboot, pic, print, println};
 
 entry!(main);
 
 const TIMER: u8 = 0x40;
+/// Ticks of the TSC, at a multiple of which counting begins.
+const TOGETHER: u64 = 100_000_000;
 
 fn main() {
     pic::remap();
     apic::init();
     let argument = |name| multiboot::number(name).map(u64::from);
     if let Some(millions) = argument("sleep") {
+        print!("sleeping, ");
         sleep(millions * 1_000_000);
-        println!("slept");
+        println!("and awake");
     }
     if let Some(thousands) = argument("work") {
         let start = cpu::tsc();
@@ -29,7 +33,10 @@ fn main() {
         println!("worked for {} ticks", cpu::tsc() - start);
     }
     if let Some(millions) = argument("count") {
-        let end = cpu::tsc() + millions * 1_000_000;
+        // Guests that count at the same time begin, and end, at the same moment.
+        let start = cpu::tsc().next_multiple_of(TOGETHER);
+        while cpu::tsc() < start {}
+        let end = start + millions * 1_000_000;
         let mut rounds = 0_u64;
         while cpu::tsc() < end {
             round();

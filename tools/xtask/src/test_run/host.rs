@@ -37,6 +37,7 @@ pub(super) fn steps() -> Vec<Step> {
         Step { name: "watchdog-and-kept-log", run: super::kept::watchdog_and_log },
         Step { name: "screen", run: super::screen::readable },
         Step { name: "vms-consoles", run: super::vms::consoles },
+        Step { name: "vms-keys", run: super::vms::keys },
         Step { name: "vms-side-by-side", run: super::vms::side_by_side },
         Step { name: "vms-moving", run: super::vms::moving },
         Step { name: "vms-weights", run: super::vms::weights },

@@ -125,6 +125,7 @@ pub(super) fn served() -> Result<()> {
             decoder: Some(Decoder::new(&image)?),
             is_qemu: true,
             timeout: Some(PATIENCE),
+            wire: None,
         };
         let outcome = session.run(&mut record)?;
         let server = String::from_utf8_lossy(&places::read(&dir.join("server.log")).unwrap_or_default()).into_owned();

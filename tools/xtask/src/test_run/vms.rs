@@ -15,6 +15,7 @@ use crate::setup::{self, Need, guest_packages};
 use crate::spec::Spec;
 use anyhow::{Context, Result, ensure};
 use config::SerialPort;
+use std::collections::VecDeque;
 use std::path::Path;
 use std::time::Duration;
 
@@ -58,6 +59,8 @@ struct Listening {
     consoles: Consoles,
     of: Vec<Vec<u8>>,
     record: Record,
+    /// What is typed, each once the console port has said what stands before it so often.
+    typed: VecDeque<(&'static str, usize, &'static [u8])>,
 }
 
 impl Listening {
@@ -85,6 +88,12 @@ impl Listener for Listening {
     fn log(&mut self, line: &Line) {
         self.record.log(line);
     }
+
+    fn keys(&mut self) -> Option<Vec<u8>> {
+        let console = String::from_utf8_lossy(&self.record.console);
+        let next = self.typed.pop_front_if(|(said, times, _)| console.matches(*said).count() >= *times);
+        Some(next.map_or(Vec::new(), |(_, _, keys)| keys.to_vec()))
+    }
 }
 
 /// One `[[vm]]`: `kernel` is a guest of ours unless the folder has it, and `more` further lines.
@@ -105,6 +114,17 @@ fn folder(name: &str) -> Result<(std::path::PathBuf, Built)> {
 
 /// Runs the guests that `text` describes, on `pcpus` processors, with files from `dir`, in which nothing has run yet.
 fn run(dir: &Path, built: &Built, pcpus: u32, text: &str) -> Result<Ended> {
+    run_typing(dir, built, pcpus, text, &[])
+}
+
+/// The same, while somebody types.
+fn run_typing(
+    dir: &Path,
+    built: &Built,
+    pcpus: u32,
+    text: &str,
+    typed: &[(&'static str, usize, &'static [u8])],
+) -> Result<Ended> {
     places::make_folder(dir)?;
     for kernel in text.lines().filter_map(|line| line.strip_prefix("kernel = \"")?.strip_suffix('"')) {
         if !dir.join(kernel).exists() {
@@ -119,8 +139,9 @@ fn run(dir: &Path, built: &Built, pcpus: u32, text: &str) -> Result<Ended> {
     let of = consoles.names().map(|_| Vec::new()).collect();
     let mut spec = Spec::new(board).with(described);
     spec.pcpus = Some(pcpus);
+    spec.input = !typed.is_empty();
     spec.timeout = Some(PATIENCE);
-    let mut listening = Listening { consoles, of, record: Record::default() };
+    let mut listening = Listening { consoles, of, record: Record::default(), typed: typed.iter().copied().collect() };
     let outcome = spec.run(built, dir, &mut listening)?;
     let pieces = listening.consoles.finish();
     listening.take(pieces);
@@ -133,7 +154,9 @@ fn run(dir: &Path, built: &Built, pcpus: u32, text: &str) -> Result<Ended> {
 /// Each guest's bytes come out as it wrote them: on a console that they share, on a port of its own, or nowhere.
 pub(super) fn consoles() -> Result<()> {
     let (dir, built) = folder("vms-consoles")?;
-    let text = small("shared-1", "hello", "", "")
+    // More than a line of the console port takes.
+    let long = "long ".repeat(100);
+    let text = small("shared-1", "hello", &long, "")
         + &small("shared-2", "hello", "exit=3", "")
         + &small("own", "hello", "exit=4", "console = \"com3\"")
         + &small("none", "hello", "", "console = \"none\"");
@@ -143,13 +166,38 @@ pub(super) fn consoles() -> Result<()> {
     ended.check(ended.outcome.reason.contains("shared-2"), "the reason names another guest")?;
     let expected = places::read(&places::workspace().join("crates/guests/src/bin/hello.expected"))?;
     let expected = String::from_utf8(expected)?;
-    for (vm, words) in ["", " exit=3", " exit=4"].iter().enumerate() {
-        let expected = expected.replace("arguments:", &format!("arguments:{words}"));
+    for (vm, words) in [long.trim(), "exit=3", "exit=4"].iter().enumerate() {
+        let expected = expected.replace("arguments:", &format!("arguments: {words}"));
         ended.check(ended.consoles[vm] == expected, &format!("guest {vm} wrote {expected:?}"))?;
     }
     let own = places::read(&dir.join("com3"))?;
     ended.check(own == ended.consoles[2].as_bytes(), "the port of its own has more than the guest's bytes")?;
     ended.check(ended.consoles[3].is_empty(), "the guest without a console has one")
+}
+
+/// Keys reach the guest that Ctrl-A and its number choose, and wake it; two Ctrl-A are one; Ctrl-A i logs the counters.
+pub(super) fn keys() -> Result<()> {
+    let (dir, built) = folder("vms-keys")?;
+    let text = ["a", "b", "c"].map(|name| small(name, "echo", "", "")).concat();
+    let typed: [(&str, usize, &[u8]); 5] = [
+        ("| type", 3, b"first\r"),
+        ("typed", 1, b"\x01i\x012one of more than sixteen keys\r\x01\x01\r"),
+        ("typed", 3, b"\x019\x013end\r"),
+        ("typed", 4, b"\x01?\x011end\r"),
+        ("typed", 5, b"\x012end\r"),
+    ];
+    let ended = run_typing(&dir, &built, 1, &text, &typed)?;
+    ended.check_status(0)?;
+    let end = "typed \"end\"\nby interrupts: true\n";
+    for (vm, lines) in
+        ["typed \"first\"\n", "typed \"one of more than sixteen keys\"\ntyped \"\\u{1}\"\n", ""].iter().enumerate()
+    {
+        let wanted = format!("type\n{lines}{end}");
+        ended.check(ended.consoles[vm] == wanted, &format!("guest {vm} did not write {wanted:?}"))?;
+    }
+    // At the keys Ctrl-A i, and at each one's end.
+    let counted = ended.log.iter().filter(|line| line.contains(" vCPU 0: ") && line.ends_with(" exits")).count();
+    ended.check(counted == 6, &format!("the counters were logged {counted} times, not twice for each guest"))
 }
 
 /// Two stock Linux and a hypervisor with its guest, five vCPUs on two processors, come to their ends.
@@ -277,8 +325,10 @@ pub(super) fn asleep() -> Result<()> {
     let ended = run(&dir, &built, 2, &text)?;
     ended.check_status(0)?;
     for vm in 0..4 {
-        ended.check(ended.consoles[vm].contains("slept"), &format!("guest {vm} did not sleep"))?;
+        ended.check(ended.consoles[vm] == "sleeping, and awake\n", &format!("guest {vm} did not sleep"))?;
     }
+    let port = String::from_utf8(places::read(&dir.join("serial"))?)?;
+    ended.check(port.contains("a> sleeping, \n"), "what a guest wrote before it slept came out later only")?;
     ended.check(ended.outcome.ticks.is_some_and(|ticks| ticks >= 10 * SECOND), "these were not 10 seconds")?;
     // "vCPU 0: 144 exits", once for each vCPU.
     let exits =

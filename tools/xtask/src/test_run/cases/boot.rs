@@ -141,6 +141,14 @@ fn machines() -> Result<Vec<Case>> {
         one_port.expect.push(Expect::Log(text.to_owned()));
     }
 
+    let mut two_guests = Case::new("machine-one-serial-port-two-guests", board::DEFAULT, Kernel::Demo, PATIENCE)?;
+    two_guests.spec.image_words = vec!["console=com2"];
+    two_guests.spec.config_text =
+        Some("[[vm]]\nname = \"one\"\nmemory-mib = 64\n[[vm]]\nname = \"two\"\nmemory-mib = 64\n");
+    for text in ["one| Hello. This is a guest", "two| Hello. This is a guest", "two| Switching the machine off"] {
+        two_guests.expect.push(Expect::Log(text.to_owned()));
+    }
+
     // Without a port L1's console goes to the screen; that must not hold L1 up.
     let mut on_screen = Case::new("machine-console-on-screen", board::DEFAULT, Kernel::Demo, PATIENCE)?;
     on_screen.spec.image_words = vec!["console=none"];
@@ -157,5 +165,5 @@ fn machines() -> Result<Vec<Case>> {
     let expected = places::workspace().join("crates/guests/src/bin/smp.2.expected");
     x2apic.expect.push(Expect::ConsoleIs(expected));
     x2apic.expect.push(Expect::Log("the firmware has switched x2APIC on".to_owned()));
-    Ok(vec![large, one_port, on_screen, linux, x2apic])
+    Ok(vec![large, one_port, two_guests, on_screen, linux, x2apic])
 }
