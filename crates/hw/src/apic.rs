@@ -238,6 +238,11 @@ fn take_pending() -> bool {
     kicks() != before
 }
 
+/// Whether kicks are NMIs, as on Bochs.
+pub fn kicks_are_nmis() -> bool {
+    KICKS_ARE_NMIS.load(Ordering::Relaxed)
+}
+
 /// An NMI came while L0 ran, which may have been a kick: it must still end a halt that is about to begin. It does not end a
 /// guest's run that is about to begin, as only an interrupt could: one that is pending when Bochs enters a guest with interrupts
 /// off delivers what waits for that guest. Runs are short enough there.
