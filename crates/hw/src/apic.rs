@@ -118,6 +118,8 @@ pub fn disarm() {
     } else {
         write(Register::INITIAL_COUNT, 0);
     }
+    // It may just have fired.
+    take_late();
 }
 
 /// Whether this processor's local APIC is in x2APIC mode before [`init`]: firmware that remaps interrupts leaves it so.
@@ -236,10 +238,22 @@ fn take_pending() -> bool {
     kicks() != before
 }
 
-/// An NMI came while L0 ran. If it was a kick, it must still end the run of a guest that may be about to begin.
+/// Whether kicks are NMIs, as on Bochs.
+pub fn kicks_are_nmis() -> bool {
+    KICKS_ARE_NMIS.load(Ordering::Relaxed)
+}
+
+/// An NMI came while L0 ran, which may have been a kick: it must still end a halt that is about to begin. It does not end a
+/// guest's run that is about to begin, as only an interrupt could: one that is pending when Bochs enters a guest with interrupts
+/// off delivers what waits for that guest. Runs are short enough there.
 pub(crate) fn keep_kick() {
     if KICKS_ARE_NMIS.load(Ordering::Relaxed) {
-        send(id(), KICK);
+        let this = percpu::this();
+        this.kicks.fetch_add(1, Ordering::Release);
+        this.kicked.store(true, Ordering::Release);
+        if this.halting.load(Ordering::SeqCst) {
+            send(id(), KICK);
+        }
     }
 }
 

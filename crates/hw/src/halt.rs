@@ -3,7 +3,7 @@
 use core::arch::asm;
 use core::sync::atomic::Ordering;
 
-use crate::{control, percpu};
+use crate::{apic, control, percpu};
 
 /// What woke a processor.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
@@ -30,9 +30,14 @@ pub fn take() -> Woken {
 /// An interrupt that comes between the question and the HLT is not lost: it stays pending until STI, whose effect
 /// begins behind the HLT, and ends the HLT.
 pub fn wait() -> Woken {
+    let halting = &percpu::this().halting;
     loop {
+        halting.store(true, Ordering::SeqCst);
         let woken = take();
         if woken != Woken::default() {
+            halting.store(false, Ordering::SeqCst);
+            // An NMI that came since has sent an interrupt, which no guest may meet.
+            apic::take_late();
             return woken;
         }
         halt_once();

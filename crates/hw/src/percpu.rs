@@ -25,6 +25,8 @@ pub struct PerCpu {
     pub(crate) entered: AtomicU64,
     /// Somebody wants this processor to look around: set before the kick is sent.
     pub(crate) kicked: AtomicBool,
+    /// It is about to halt, or halts.
+    pub(crate) halting: AtomicBool,
     /// The processor's timer fired.
     pub(crate) timer_fired: AtomicBool,
     /// The processor runs and has finished its bring-up.
@@ -54,6 +56,7 @@ impl PerCpu {
             apic_id: AtomicU32::new(apic_id),
             entered: AtomicU64::new(0),
             kicked: AtomicBool::new(false),
+            halting: AtomicBool::new(false),
             timer_fired: AtomicBool::new(false),
             online: AtomicBool::new(false),
             kicks: AtomicU32::new(0),

@@ -139,6 +139,14 @@ impl Vm {
         post.has_tpr_shadow.store(hardware.tpr_shadow, Ordering::Release);
     }
 
+    /// vCPU `index` may run an L2 from now on. On Bochs a notification that arrives then would deliver what waits for L2,
+    /// whether or not L2 has interrupts on, so it gets kicks.
+    pub(crate) fn becomes_hypervisor(&self, index: usize) {
+        if hw::apic::kicks_are_nmis() {
+            self.posts[index].takes_posted.store(false, Ordering::Release);
+        }
+    }
+
     /// The task priority that vCPU `index` has at this moment, where it is not the one it published.
     fn priority(&self, index: usize) -> Option<u8> {
         let post = self.posts.get(index).filter(|post| post.has_tpr_shadow.load(Ordering::Relaxed))?;

@@ -104,6 +104,10 @@ impl World for Place {
         self.vm.is_apic_inhibited()
     }
 
+    fn becomes_hypervisor(&self) {
+        self.vm.becomes_hypervisor(self.index);
+    }
+
     fn stop(&self) -> Option<Stop> {
         self.vm.stop()
     }

@@ -57,6 +57,9 @@ pub trait World: Bus {
     /// Whether the VM does without the processor's help for APICs.
     fn is_apic_inhibited(&self) -> bool;
 
+    /// L1 has entered VMX operation on this vCPU: what runs may be an L2 from now on.
+    fn becomes_hypervisor(&self) {}
+
     /// Something that a user wants to know: for the log, never on the fast path.
     fn report(&self, report: Report);
 }

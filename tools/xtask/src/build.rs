@@ -42,6 +42,17 @@ pub(crate) fn guests() -> Result<Built> {
     build(false)
 }
 
+/// The program of crates/load, for Linux guests: it needs no library, as there is none.
+pub(crate) fn load() -> Result<PathBuf> {
+    let _lock = Lock::take(&places::output()?)?;
+    Tool::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()))
+        .args(["rustc", "--quiet", "--release", "--package", "load", "--"])
+        .args(["-Ctarget-feature=+crt-static", "-Cstrip=symbols"])
+        .dir(&places::workspace())
+        .output()?;
+    Ok(places::target().join("release/load"))
+}
+
 fn build(with_image: bool) -> Result<Built> {
     let _lock = Lock::take(&places::output()?)?;
     let release = places::target().join(TARGET).join("release");

@@ -3,6 +3,7 @@
 mod elf;
 mod exit_port;
 pub(crate) mod kvm;
+pub(crate) mod load;
 mod memory_test;
 
 use crate::cpio::Archive;
@@ -25,6 +26,11 @@ pub(crate) const INIT_EXERCISE: &str = include_str!("guest_linux/exercise.sh");
 
 /// An initramfs of busybox and this /init.
 pub(crate) fn initramfs(init: &str) -> Result<Vec<u8>> {
+    initramfs_with(init, "memory-test", &memory_test::program())
+}
+
+/// The same with this program as /bin/NAME.
+fn initramfs_with(init: &str, name: &str, program: &[u8]) -> Result<Vec<u8>> {
     let mut archive = Archive::default();
     for folder in ["bin", "dev", "proc", "sys", "tmp"] {
         archive.folder(folder);
@@ -33,7 +39,7 @@ pub(crate) fn initramfs(init: &str) -> Result<Vec<u8>> {
     archive.device("dev/console", 5, 1);
     archive.file("bin/busybox", &places::read(&guest_packages::busybox()?)?);
     archive.file("init", init.as_bytes());
-    archive.file("bin/memory-test", &memory_test::program());
+    archive.file(&format!("bin/{name}"), program);
     Ok(archive.finish())
 }
 

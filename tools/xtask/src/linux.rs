@@ -20,6 +20,7 @@ use std::path::PathBuf;
 
 The command prints the `run` command that boots the files. With --kvm, words of its --cmdline may be changed:
   l2=linux               QEMU boots the same Linux, which exercises its machine and powers off
+  l2=load                the same Linux on two processors, under a load of interrupts
   l2=small               QEMU boots a small kernel, the guest `hello`
   kvm_intel.ept=0        any parameter of kvm-intel; enable_apicv=0 is needed on Bochs 3.0 without Nestling")]
 pub(crate) struct Options {
@@ -39,7 +40,13 @@ pub(crate) fn command(options: &Options) -> Result<()> {
         setup::ensure(&[Need::GuestQemu, Need::RustTarget])?;
         let built = build::guests()?;
         let path = folder.join("initramfs-kvm.cpio");
-        kvm::initramfs(&[L2::of_ours("linux", &built)?, L2::of_ours("small", &built)?], &path)?;
+        kvm::initramfs(
+            &["linux", "load", "small"]
+                .map(|name| L2::of_ours(name, &built))
+                .into_iter()
+                .collect::<Result<Vec<_>>>()?,
+            &path,
+        )?;
         (path, kvm::cmdline("linux", "kvm_intel.enable_apicv=0"), kvm::MEMORY)
     } else {
         let init = match &options.init {

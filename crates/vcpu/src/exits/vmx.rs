@@ -107,6 +107,7 @@ fn vmxon<C: Cpu, W: World>(
         let vmcs = cpu.vmcs();
         vmcs.write(CR0_READ_SHADOW, cr0 | kept);
         vmcs.write(CR0_GUEST_HOST_MASK, CR0_OWNED.bits() | kept);
+        world.becomes_hypervisor();
     }
     Ok(finish(vcpu, cpu, outcome))
 }

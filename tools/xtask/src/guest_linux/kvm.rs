@@ -1,6 +1,6 @@
 //! Stock Debian Linux as an L1 that is a hypervisor: an initramfs with KVM, QEMU and the L2s that it can run.
 
-use super::{CMDLINE, INIT_EXERCISE, exit_port};
+use super::{CMDLINE, INIT_EXERCISE, exit_port, load};
 use crate::build::Built;
 use crate::command::Tool;
 use crate::cpio::Archive;
@@ -30,8 +30,8 @@ const QUICK: &str = "cryptomgr.notests initcall_blacklist=jent_mod_init,load_sys
 /// MiB of memory: room for the initramfs, unpacked, beside Linux and its L2.
 pub(crate) const MEMORY: u32 = 1024;
 
-/// Processors of an L2.
-pub(crate) const CPUS: u32 = 1;
+/// Seconds for which the L2 `load` makes its load.
+pub(crate) const LOAD_SECONDS: u32 = 4;
 
 /// A guest for the guest.
 pub(crate) struct L2 {
@@ -40,11 +40,13 @@ pub(crate) struct L2 {
     kernel: PathBuf,
     initrd: Option<Vec<u8>>,
     cmdline: String,
+    cpus: u32,
 }
 
 impl L2 {
-    /// One that comes with the project: `linux` is the Linux that L1 is, with the /init that exercises its machine; `small`
-    /// needs next to nothing of its machine, for a hypervisor that is slow.
+    /// One that comes with the project: `linux` is the Linux that L1 is, with the /init that exercises its machine; `load`
+    /// the same under a load of interrupts, on two processors; `small` needs next to nothing of its machine, for a hypervisor
+    /// that is slow.
     pub(crate) fn of_ours(name: &'static str, built: &Built) -> Result<Self> {
         Ok(match name {
             "linux" => L2 {
@@ -52,6 +54,14 @@ impl L2 {
                 kernel: guest_packages::kernel()?,
                 initrd: Some(super::initramfs(INIT_EXERCISE)?),
                 cmdline: format!("{CMDLINE} {QUICK}"),
+                cpus: 1,
+            },
+            "load" => L2 {
+                name,
+                kernel: guest_packages::kernel()?,
+                initrd: Some(load::initramfs()?),
+                cmdline: format!("{} {QUICK}", load::cmdline(LOAD_SECONDS)),
+                cpus: load::CPUS,
             },
             "small" => L2::multiboot(name, built.guest("hello"), "exit=21"),
             _ => bail!("there is no L2 {name:?}"),
@@ -60,7 +70,7 @@ impl L2 {
 
     /// A multiboot kernel.
     pub(crate) fn multiboot(name: &'static str, kernel: PathBuf, cmdline: &str) -> Self {
-        L2 { name, kernel, initrd: None, cmdline: cmdline.to_owned() }
+        L2 { name, kernel, initrd: None, cmdline: cmdline.to_owned(), cpus: 1 }
     }
 }
 
@@ -102,6 +112,7 @@ fn archive(l2s: &[L2]) -> Result<Vec<u8>> {
         archive.folder(&folder);
         archive.file(&format!("{folder}/kernel"), &places::read(&l2.kernel)?);
         archive.file(&format!("{folder}/cmdline"), l2.cmdline.as_bytes());
+        archive.file(&format!("{folder}/cpus"), l2.cpus.to_string().as_bytes());
         if let Some(initrd) = &l2.initrd {
             archive.file(&format!("{folder}/initrd"), initrd);
         }

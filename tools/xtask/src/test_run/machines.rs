@@ -2,6 +2,7 @@
 
 use super::Verdict;
 use super::cases::{Case, Expect, Kernel, Made};
+use super::exits;
 use crate::build::Built;
 use crate::console::say;
 use crate::defmt_log::Line;
@@ -9,6 +10,7 @@ use crate::emulator::{Listener, Outcome};
 use crate::guest_linux::{
     self,
     kvm::{self, L2},
+    load,
 };
 use crate::places;
 use crate::setup::guest_packages;
@@ -37,7 +39,7 @@ pub(super) fn run(case: &Case, bare_only: bool, built: &Built, dir: &Path) -> Ve
     let mut runs = Vec::new();
     for &bare in case.worlds(bare_only) {
         let run = run(bare).map_err(|error| format!("{error:#}"))?;
-        judge(case, &run).map_err(|why| describe(&why, bare, &run, dir))?;
+        judge(case, bare, &run).map_err(|why| describe(&why, bare, &run, dir))?;
         runs.push(run);
     }
     if let (Some(limit), [bare, nestling]) = (case.most_ticks_of_bare, &runs[..]) {
@@ -107,7 +109,7 @@ fn prepare(case: &Case, bare: bool, built: &Built, dir: &Path) -> Result<Spec> {
             std::fs::copy(built.guest(name), &path)?;
             Some(path)
         }
-        Kernel::Linux(_) | Kernel::Kvm { .. } => Some(guest_packages::kernel()?),
+        Kernel::Linux(_) | Kernel::Load { .. } | Kernel::Kvm { .. } => Some(guest_packages::kernel()?),
         Kernel::Xen(_) => Some(guest_packages::xen().folder()?.join("xen")),
         Kernel::Made(make) => {
             let path = dir.join("kernel");
@@ -125,6 +127,12 @@ fn prepare(case: &Case, bare: bool, built: &Built, dir: &Path) -> Result<Spec> {
         places::write(&path, guest_linux::initramfs(init)?)?;
         spec.initrd = Some(path);
         spec.cmdline = guest_linux::CMDLINE.to_owned();
+    }
+    if let Kernel::Load { seconds } = case.kernel {
+        let path = dir.join("initramfs.cpio");
+        places::write(&path, load::initramfs()?)?;
+        spec.initrd = Some(path);
+        spec.cmdline = format!("{} strict", load::cmdline(seconds));
     }
     if let Kernel::Kvm { l2, parameters } = case.kernel {
         let path = dir.join("initramfs.cpio");
@@ -152,7 +160,7 @@ fn prepare(case: &Case, bare: bool, built: &Built, dir: &Path) -> Result<Spec> {
     Ok(spec)
 }
 
-fn judge(case: &Case, run: &Run) -> Verdict {
+fn judge(case: &Case, bare: bool, run: &Run) -> Verdict {
     if run.outcome.status != case.status {
         return Err(format!("status {} instead of {}: {}", run.outcome.status, case.status, run.outcome.reason));
     }
@@ -177,7 +185,11 @@ fn judge(case: &Case, run: &Run) -> Verdict {
                 same_lines(&text(&expected), &run.console)?;
             }
             Expect::LinuxExercise => guest_linux::check_exercise(&run.console, case.spec.cpus)?,
-            Expect::L2Exercise => guest_linux::check_exercise(&run.console, kvm::CPUS)?,
+            Expect::Load { seconds, least } => load::check(&run.console, *seconds, *least)?,
+            // On the bare machine there are none.
+            Expect::ExitsExplained if bare => {}
+            Expect::ExitsExplained => exits::explained(&run.log, case.spec.cpus)?,
+            Expect::L2Exercise => guest_linux::check_exercise(&run.console, 1)?,
             Expect::Console(_)
             | Expect::Log(_)
             | Expect::Sentence(_)

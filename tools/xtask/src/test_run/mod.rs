@@ -2,6 +2,7 @@
 
 mod caps;
 mod cases;
+mod exits;
 mod host;
 mod kept;
 mod machines;
