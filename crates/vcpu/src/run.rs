@@ -51,6 +51,11 @@ impl Vcpu {
                     return left;
                 }
                 self.lend_apic(cpu, world);
+                if cpu.take_late_kick() {
+                    // Whoever sent it had not seen in the page what was lent just now.
+                    self.attention = true;
+                    continue;
+                }
                 self.calm = !self.has_event_outside_apic();
             }
             let next = if self.in_l2 {

@@ -50,7 +50,8 @@ fn counts(log: &[String], vcpu: u32) -> Option<(u64, Vec<(&str, u64)>)> {
         .find_map(|(at, line)| Some((at, line.split_once(&first)?.1.strip_suffix(" exits")?.parse().ok()?)))?;
     let processor = log[at].split(' ').nth(1);
     let own = log[at + 1..].iter().filter(|line| line.split(' ').nth(1) == processor);
-    let texts = own.map_while(|line| line.split_once(" INFO   "));
+    // How long it ran stands between.
+    let texts = own.skip_while(|line| line.contains(&first)).map_while(|line| line.split_once(" INFO   "));
     let reasons = texts.filter_map(|(_, text)| {
         let (name, count) = text.rsplit_once(": ")?;
         Some((name, count.parse().ok()?))
@@ -63,7 +64,7 @@ mod tests {
     use super::*;
 
     const GOOD: &str = "30.1 cpu0 INFO L1 reads MSR 0x34, which its machine does not have: #GP\n\
-        32.1 cpu0 INFO vCPU 0: 15 exits\n32.2 cpu1 INFO vCPU 1: 7 exits\n32.3 cpu0 INFO   external interrupt: 5\n\
+        32.1 cpu0 INFO vCPU 0: 15 exits\n32.1 cpu0 INFO vCPU 0: ran 9 ticks\n32.2 cpu1 INFO vCPU 1: 7 exits\n32.3 cpu0 INFO   external interrupt: 5\n\
         32.4 cpu1 INFO   HLT: 7\n32.5 cpu0 INFO   CPUID: 10\n32.6 cpu0 INFO 60 more accesses";
 
     /// The check accepts good counts and names what is wrong with bad ones.
