@@ -195,6 +195,8 @@ impl Vcpu {
         if self.in_l2
             && let Some(exit) = self.nested.as_ref().and_then(|nested| nested.exit_for_fault(cpu.vmcs(), fault))
         {
+            // The exit tells of an event that it cut short.
+            self.injection = None;
             self.exit_of_l2 = Some(exit);
             return Next::Attend;
         }

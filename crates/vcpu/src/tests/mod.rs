@@ -4,6 +4,7 @@ mod boards;
 mod events;
 mod fakes;
 mod instructions;
+mod l2_done_by_l0;
 mod l2_entry;
 mod l2_events;
 mod lost_rip;
