@@ -3,7 +3,7 @@
 use core::arch::global_asm;
 use core::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 
-use crate::{apic, interrupts, memory, pm_timer};
+use crate::{acpi, apic, interrupts, memory, pm_timer};
 
 /// The most processors that have a stack, with the boot processor.
 pub const MOST: usize = 32;
@@ -116,6 +116,15 @@ pub fn start_processor(id: u32) {
         apic::send(id, START_UP);
         pm_timer::wait_microseconds(200);
     }
+}
+
+/// Starts a processor beside this one, which runs `main` with number 1: its APIC id, if there is one.
+pub fn start_another(main: fn(u32)) -> Option<u32> {
+    let own = apic::id();
+    let other = acpi::processors().find(|&id| id != own)?;
+    prepare(main, 1);
+    start_processor(other);
+    Some(other)
 }
 
 /// Waits until `done`; false when it did not happen within `milliseconds`.

@@ -9,7 +9,7 @@ use core::sync::atomic::{AtomicU64, Ordering};
 
 use guests::vmx::instructions::{self, VmFail, VmResult, outcome};
 use guests::vmx::{Current, L2, setup};
-use guests::{acpi, apic, cpu, entry, exit, memory, pic, println, smp, vmx_flags};
+use guests::{apic, cpu, entry, exit, memory, pic, println, smp, vmx_flags};
 use vmcs::controls::{PrimaryBased, SecondaryBased};
 use vmcs::fields::*;
 use vmcs::{Access, Encoding, ExitReason, Field};
@@ -30,19 +30,16 @@ fn main() {
     setup::require();
     pic::remap();
     apic::init();
-    let own = apic::id();
     let first = setup::region();
     for _ in 1..SHARED_COUNT {
         setup::region();
     }
     SHARED.store(first, Ordering::SeqCst);
     setup::on();
-    let Some(other) = acpi::processors().find(|&id| id != own) else {
+    if smp::start_another(second).is_none() {
         println!("one processor only");
         exit(1);
-    };
-    smp::prepare(second, 1);
-    smp::start_processor(other);
+    }
     let mut storm = Storm::new(1);
     let mut l2 = L2::new(|| _ = cpu::cpuid(0, 0));
     for _ in 0..ROUNDS {

@@ -8,7 +8,7 @@ use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 
 use arch::apic::{DEFAULT_BASE, Register};
 use arch::msr::Msr;
-use guests::{acpi, apic, cpu, entry, exit, expect_fault, interrupts, memory, msr, multiboot, pic, println, smp};
+use guests::{apic, cpu, entry, exit, expect_fault, interrupts, memory, msr, multiboot, pic, println, smp};
 
 entry!(main);
 
@@ -117,15 +117,12 @@ fn to_self(rounds: u32) {
 }
 
 fn with_other(rounds: u32, send: fn(u32, u32)) {
-    let own = apic::id();
-    let Some(other) = acpi::processors().find(|&id| id != own) else {
+    READY.store(false, Ordering::SeqCst);
+    DONE.store(false, Ordering::SeqCst);
+    let Some(other) = smp::start_another(work) else {
         println!("there is no other processor");
         exit(1)
     };
-    READY.store(false, Ordering::SeqCst);
-    DONE.store(false, Ordering::SeqCst);
-    smp::prepare(work, 1);
-    smp::start_processor(other);
     if !smp::wait_until(1000, || READY.load(Ordering::SeqCst)) {
         println!("the other processor did not start");
         exit(1)

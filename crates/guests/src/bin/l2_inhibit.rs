@@ -18,7 +18,7 @@ use arch::msr::Msr;
 use guests::apic::{ENABLE, EXTD, x2apic_msr};
 use guests::multiboot::is_without;
 use guests::vmx::{Current, L2, pages, setup};
-use guests::{acpi, apic, cpu, entry, interrupts, memory, msr, pic, println, smp};
+use guests::{apic, cpu, entry, interrupts, memory, msr, pic, println, smp};
 use vmcs::Access;
 use vmcs::controls::PrimaryBased;
 use vmcs::fields::MSR_BITMAP;
@@ -67,10 +67,7 @@ fn main() {
         OWNED.fetch_add(1, Ordering::SeqCst);
         memory::write_register(PAGE + u64::from(Register::EOI.0), 0);
     });
-    let own = apic::id();
-    if let Some(other) = acpi::processors().find(|&id| id != own) {
-        smp::prepare(second, 1);
-        smp::start_processor(other);
+    if smp::start_another(second).is_some() {
         PAIR.store(1, Ordering::SeqCst);
     }
     setup::on();

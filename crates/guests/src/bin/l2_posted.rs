@@ -11,7 +11,7 @@ use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use arch::apic::Register;
 use arch::msr::Msr;
 use guests::vmx::{Current, L2, VirtualApic, equal, pages, setup};
-use guests::{acpi, apic, cpu, entry, exit, interrupts, pic, pm_timer, println, smp};
+use guests::{apic, cpu, entry, exit, interrupts, pic, pm_timer, println, smp};
 use vmcs::Access;
 use vmcs::controls::{ExitControls, PinBased, PrimaryBased, SecondaryBased};
 use vmcs::fields::{GUEST_ACTIVITY_STATE, GUEST_RFLAGS, MSR_BITMAP, POSTED_INTR_DESC_ADDR, POSTED_INTR_NV};
@@ -65,13 +65,10 @@ fn main() {
     setup::require();
     pic::remap();
     apic::init();
-    let own = apic::id();
-    let Some(other) = acpi::processors().find(|&id| id != own) else {
+    let Some(other) = smp::start_another(second) else {
         println!("one processor only");
         exit(0);
     };
-    smp::prepare(second, 1);
-    smp::start_processor(other);
     loop {
         let asked = ASKED.load(Ordering::SeqCst);
         if asked == 0 {

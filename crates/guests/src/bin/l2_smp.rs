@@ -8,7 +8,7 @@
 use core::sync::atomic::{AtomicU32, Ordering};
 
 use guests::vmx::{Current, L2, equal, instructions, setup};
-use guests::{acpi, apic, cpu, entry, exit, interrupts, pic, pm_timer, println, smp};
+use guests::{apic, cpu, entry, exit, interrupts, pic, pm_timer, println, smp};
 use vmcs::Access;
 use vmcs::controls::PinBased;
 use vmcs::fields::{GUEST_ACTIVITY_STATE, GUEST_RFLAGS};
@@ -33,13 +33,10 @@ fn main() {
     setup::require();
     pic::remap();
     apic::init();
-    let own = apic::id();
-    let Some(other) = acpi::processors().find(|&id| id != own) else {
+    let Some(other) = smp::start_another(second) else {
         println!("one processor only");
         exit(0);
     };
-    smp::prepare(second, 1);
-    smp::start_processor(other);
     loop {
         match ASKED.load(Ordering::SeqCst) {
             0 => core::hint::spin_loop(),

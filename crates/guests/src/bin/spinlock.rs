@@ -10,7 +10,7 @@ use core::cell::UnsafeCell;
 use core::hint::{black_box, spin_loop};
 use core::sync::atomic::{AtomicBool, AtomicU32, Ordering::SeqCst};
 
-use guests::{acpi, apic, cpu, entry, multiboot, pic, println, smp};
+use guests::{apic, cpu, entry, multiboot, pic, println, smp};
 
 entry!(main);
 
@@ -38,13 +38,10 @@ const COUNTER_OF_SECOND: [usize; 2] = [1, 0];
 fn main() {
     pic::remap();
     apic::init();
-    let own = apic::id();
-    let Some(other) = acpi::processors().find(|id| *id != own) else {
+    if smp::start_another(second).is_none() {
         println!("one processor has nobody to wait for");
         return;
-    };
-    smp::prepare(second, 1);
-    smp::start_processor(other);
+    }
     let mut took = [0; 2];
     for (phase, took) in (1..).zip(&mut took) {
         let start = cpu::tsc();

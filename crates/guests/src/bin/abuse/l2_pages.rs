@@ -6,7 +6,7 @@ use core::sync::atomic::{AtomicU32, Ordering};
 use arch::apic::Register;
 use arch::msr::Msr;
 use guests::vmx::{Current, L2, pages, setup};
-use guests::{acpi, apic, cpu, expect_fault, fault, interrupts, memory, msr, println, smp};
+use guests::{apic, cpu, expect_fault, fault, interrupts, memory, msr, println, smp};
 use vmcs::Access;
 use vmcs::controls::{ExitControls, PinBased, PrimaryBased, SecondaryBased};
 use vmcs::field::{Field, W64};
@@ -40,12 +40,7 @@ static STOP: AtomicU32 = AtomicU32::new(0);
 
 pub(crate) fn all() {
     setup::require();
-    let own = apic::id();
-    let other = acpi::processors().find(|&id| id != own);
-    if let Some(other) = other {
-        smp::prepare(second, 1);
-        smp::start_processor(other);
-    }
+    let other = smp::start_another(second);
     let vmxon = setup::on();
     let mut l2 = L2::new(|| {});
     let bitmap = pages::take();
