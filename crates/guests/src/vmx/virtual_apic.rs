@@ -4,9 +4,10 @@ use core::fmt;
 
 use arch::apic::Register;
 use vmcs::Access;
+use vmcs::controls::SecondaryBased;
 use vmcs::fields::{GUEST_INTERRUPT_STATUS, VIRTUAL_APIC_PAGE_ADDR};
 
-use super::{Current, pages};
+use super::{Current, pages, setup};
 use crate::memory;
 
 /// A virtual-APIC page. It prints as what is requested and in service, and what the processor made of that.
@@ -56,7 +57,10 @@ impl VirtualApic {
                 self.write(Register(register.0 + u16::from(vector / 32) * 16), 1 << (vector % 32));
             }
         }
-        Current.write(GUEST_INTERRUPT_STATUS, u16::from_le_bytes([requested, in_service]));
+        // The field is there only where interrupts can be delivered.
+        if setup::capabilities().secondary.supports(SecondaryBased::VIRTUAL_INTERRUPT_DELIVERY) {
+            Current.write(GUEST_INTERRUPT_STATUS, u16::from_le_bytes([requested, in_service]));
+        }
     }
 }
 

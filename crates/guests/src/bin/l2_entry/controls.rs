@@ -1,6 +1,6 @@
 //! SDM 3C 27.2.1.1 "VM-Execution Control Fields", 27.2.1.2 "VM-Exit Control Fields", 27.2.1.3 "VM-Entry Control Fields".
 
-use guests::vmx::{Controls, Current, L2, pages};
+use guests::vmx::{Controls, Current, L2, pages, setup};
 use guests::{memory, println};
 use vmcs::controls::{EntryControls, ExitControls, PinBased, PrimaryBased, SecondaryBased};
 use vmcs::fields::*;
@@ -51,7 +51,12 @@ fn reserved(l2: &mut L2) {
 /// Pages that a control makes count.
 fn addresses(l2: &mut L2) {
     println!("addresses of pages");
+    let capabilities = setup::capabilities();
     let mut page = |what: &str, change: fn(&mut Controls), field: Field<field::W64>| {
+        if !vmcs::field::info(field.encoding()).is_some_and(|field| capabilities.has_field(field)) {
+            println!(" {what}: skip, the machine has no such field");
+            return;
+        }
         row(l2, what, |l2, c| {
             l2.control(change);
             c.write(field, UNALIGNED);
@@ -102,6 +107,9 @@ fn together(l2: &mut L2) {
         c.exit |= ExitControls::SAVE_PREEMPTION_TIMER_VALUE;
         c.pin |= PinBased::ACTIVATE_PREEMPTION_TIMER;
     });
+    if !has_vm_functions() {
+        return;
+    }
     row(l2, "a VM function that is not offered", |l2, c| {
         l2.control(|controls| controls.secondary |= SecondaryBased::ENABLE_VM_FUNCTIONS);
         c.write(VM_FUNCTION_CONTROL, 1 << 1);
@@ -110,6 +118,10 @@ fn together(l2: &mut L2) {
         l2.control(|controls| controls.secondary |= SecondaryBased::ENABLE_VM_FUNCTIONS);
         c.write(VM_FUNCTION_CONTROL, 1);
     });
+}
+
+fn has_vm_functions() -> bool {
+    setup::capabilities().secondary.supports(SecondaryBased::ENABLE_VM_FUNCTIONS)
 }
 
 fn tpr(l2: &mut L2) {
@@ -157,7 +169,8 @@ fn ept(l2: &mut L2) {
     pointer("too wide", tables | too_wide());
     pointer("bit 63", tables | 1 << 63);
     let all = SecondaryBased::ENABLE_EPT | SecondaryBased::ENABLE_VM_FUNCTIONS;
-    for (what, list) in [("EPTP list, not aligned", UNALIGNED), ("EPTP list, too wide", too_wide())] {
+    let lists = [("EPTP list, not aligned", UNALIGNED), ("EPTP list, too wide", too_wide())];
+    for (what, list) in lists.into_iter().filter(|_| has_vm_functions()) {
         row(l2, what, |l2, c| {
             l2.control(|controls| controls.secondary |= all);
             c.write(EPT_POINTER, tables);

@@ -1,7 +1,7 @@
 //! Events that cannot be injected: SDM 3C 27.2.1.3 "VM-Entry Control Fields".
 
 use guests::println;
-use guests::vmx::L2;
+use guests::vmx::{L2, setup};
 use vmcs::Access;
 use vmcs::fields::{VM_ENTRY_EXCEPTION_ERROR_CODE, VM_ENTRY_INSTRUCTION_LEN, VM_ENTRY_INTERRUPTION_INFO};
 
@@ -17,6 +17,7 @@ const fn event(kind: u32, vector: u32) -> u32 {
 
 pub(crate) fn all(l2: &mut L2) {
     println!("event injection");
+    let is_free = setup::capabilities().basic.has_free_error_codes();
     for (what, info, error, length) in [
         ("type 1", event(1, 0x20), 0, 0),
         ("other event 1", event(7, 1), 0, 0),
@@ -35,6 +36,11 @@ pub(crate) fn all(l2: &mut L2) {
         ("INT1 with length 16", event(5, 1), 0, 16),
         ("bits of nothing, not valid", event(1, 0x20) & !VALID | 1 << 12, 1 << 31, 99),
     ] {
+        // Where error codes are software's own business it says which exceptions have one; Bochs lets it say that of all events.
+        if is_free && error == 0 && (info & ERROR != 0 || info == event(3, 13)) {
+            println!(" {what}: skip, the machine may allow it");
+            continue;
+        }
         row(l2, what, |_, c| {
             c.write(VM_ENTRY_INTERRUPTION_INFO, info);
             c.write(VM_ENTRY_EXCEPTION_ERROR_CODE, error);
