@@ -16,6 +16,8 @@ pub(crate) struct Machine<'a> {
     pub(crate) cpus: u32,
     /// RAM in MiB.
     pub(crate) memory: u32,
+    /// How many instructions each processor executes in a microsecond of the machine's time.
+    pub(crate) mips: u32,
     /// Whether MSRs that Bochs does not know read as zero instead of raising #GP as on a real processor. A Linux that
     /// runs on Bochs itself needs that: it reads IA32_MISC_ENABLE, which Bochs lacks, before it can take a fault.
     pub(crate) lenient_msrs: bool,
@@ -28,6 +30,11 @@ pub(crate) struct Machine<'a> {
     /// COM1 is not a file but a socket that somebody listens to here.
     pub(crate) com1_socket: Option<String>,
 }
+
+/// How quick the machine is unless said otherwise, in [`Machine::mips`].
+pub(crate) const MIPS: u32 = 100;
+/// Bochs takes no more, as a number of 32 bits in its configuration.
+pub(crate) const MOST_MIPS: u32 = u32::MAX / 1_000_000;
 
 /// Bochs keeps at most this much guest memory in its own: more makes version 3.0 fail at start.
 const HOST_MEMORY_LIMIT: u32 = 2048;
@@ -72,7 +79,8 @@ fn lock_vmx_off(bios: &[u8]) -> Result<Vec<u8>> {
 }
 
 fn bochsrc(machine: &Machine<'_>) -> String {
-    let Machine { cpu_model, cpus, memory, lenient_msrs, vmx_locked_off, boot, more_ports, com1_socket } = machine;
+    let Machine { cpu_model, cpus, memory, mips, lenient_msrs, vmx_locked_off, boot, more_ports, com1_socket } =
+        machine;
     let (mode, dev) = com1_socket.as_ref().map_or(("file", "com1"), |address| ("socket-client", address.as_str()));
     let mut ports = format!("com1: enabled=1, mode={mode}, dev={dev}\n");
     for port in [SerialPort::Com2].iter().chain(more_ports) {
@@ -102,7 +110,7 @@ fn bochsrc(machine: &Machine<'_>) -> String {
          ata0: enabled=1, ioaddr1=0x1f0, ioaddr2=0x3f0, irq=14\n\
          {medium}\n\
          {ports}\
-         cpu: model={cpu_model}, count={cpus}, ips=100000000, reset_on_triple_fault=0, \
+         cpu: model={cpu_model}, count={cpus}, ips={mips}000000, reset_on_triple_fault=0, \
           ignore_bad_msrs={ignore_bad_msrs}\n\
          clock: sync=none, time0=1700000000\n\
          sound: waveoutdrv=dummy, waveindrv=dummy, midioutdrv=dummy\n\

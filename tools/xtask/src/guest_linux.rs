@@ -14,9 +14,13 @@ use anyhow::Result;
 /// Keeps the boot short and the console readable; nothing here is needed for Linux to run under Nestling.
 ///
 /// `tsc_early_khz`: the CPUID of Bochs tells the frequency of the processor that it imitates (3.5 GHz), while its TSC
-/// counts 100 million ticks in a second of its PIT; a Linux that believes the former sleeps 35 times too long.
-pub(crate) const CMDLINE: &str = "console=ttyS0 quiet mitigations=off nokaslr panic=-1 tsc=reliable \
-     tsc_early_khz=100000 lpj=1000000 init_on_alloc=0";
+/// counts `mips` million ticks in a second of its PIT; a Linux that believes the former sleeps too long, by default 35 times.
+pub(crate) fn cmdline(mips: u32) -> String {
+    format!(
+        "console=ttyS0 quiet mitigations=off nokaslr panic=-1 tsc=reliable tsc_early_khz={mips}000 lpj={mips}0000 \
+         init_on_alloc=0"
+    )
+}
 
 /// Powers off as soon as user space is reached: the ticks of the whole run are the ticks of a boot.
 pub(crate) const INIT_BOOT: &str = include_str!("guest_linux/boot.sh");

@@ -1,6 +1,7 @@
 //! `run`: one guest, or those that a file describes, live.
 
 use crate::board::{self, Board, Boot, Emulator, Firmware};
+use crate::bochs;
 use crate::build;
 use crate::console::say;
 use crate::consoles::{self, Consoles, Piece};
@@ -77,6 +78,9 @@ pub(crate) struct Options {
     /// The emulator's name of the processor [default: the board's]
     #[arg(long, value_name = "NAME")]
     cpu_model: Option<String>,
+    /// How quick each processor of Bochs is: so many instructions in a microsecond of the machine's time
+    #[arg(long, value_name = "N", default_value_t = bochs::MIPS, value_parser = clap::value_parser!(u32).range(1..=i64::from(bochs::MOST_MIPS)))]
+    mips: u32,
     /// Send standard input to a guest's COM1: Ctrl-A and a number choose the guest, Ctrl-A i logs what each
     /// vCPU did so far, Ctrl-A x ends the run (status 130)
     #[arg(long)]
@@ -111,6 +115,7 @@ pub(crate) fn command(options: &Options) -> Result<u8> {
         cpus: options.cpus,
         memory: options.memory,
         pcpus: options.pcpus,
+        mips: options.mips,
         timeout: options.timeout.map(Duration::from_secs),
         input: options.input,
         ..Spec::new(board)

@@ -51,6 +51,8 @@ pub(crate) struct Spec {
     pub(crate) memory: u32,
     /// The machine's processors; the guest's number unless said otherwise.
     pub(crate) pcpus: Option<u32>,
+    /// How many instructions a processor of Bochs executes in a microsecond of the machine's time.
+    pub(crate) mips: u32,
     /// The machine's memory in MiB, where a test wants less than a guest would be given.
     pub(crate) machine_memory: Option<u32>,
     /// On the bare machine, unknown MSRs read as zero; see [`bochs::Machine`]. A bzImage gets that unasked.
@@ -88,6 +90,7 @@ impl Spec {
             cpus: 1,
             memory: 512,
             pcpus: None,
+            mips: bochs::MIPS,
             machine_memory: None,
             lenient_msrs: false,
             vmx_locked_off: false,
@@ -142,6 +145,9 @@ impl Spec {
             Emulator::Bochs if boot == Boot::Kernel => bail!("{name} is Bochs, which boots by no --boot kernel"),
             Emulator::Bochs if self.board.firmware == Firmware::Uefi => bail!("{name} is Bochs, which has a BIOS only"),
             Emulator::Bochs | Emulator::Qemu => {}
+        }
+        if self.mips != bochs::MIPS && self.board.emulator != Emulator::Bochs {
+            bail!("--mips is for Bochs: {name} is as quick as it is");
         }
         if matches!(boot, Boot::Ipxe | Boot::Kernel) && self.board.firmware == Firmware::Uefi {
             bail!("UEFI boots by GRUB: choose --boot grub-iso, grub-usb or grub-pxe");
@@ -226,6 +232,7 @@ impl Spec {
                     cpu_model,
                     cpus,
                     memory,
+                    mips: self.mips,
                     lenient_msrs,
                     vmx_locked_off,
                     boot,

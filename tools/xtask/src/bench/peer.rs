@@ -23,7 +23,7 @@ pub(super) fn measure(spec: &Spec, built: &Built) -> Result<Ticks> {
     linux.bare = true;
     linux.kernel = Some(guest_packages::kernel()?);
     linux.initrd = Some(initramfs);
-    linux.cmdline = kvm::cmdline(GUEST, PARAMETERS);
+    linux.cmdline = kvm::cmdline(linux.mips, GUEST, PARAMETERS);
     linux.memory = kvm::MEMORY;
     linux.timeout = Some(Duration::from_secs(900));
     let ticks = super::measure(&linux, built);

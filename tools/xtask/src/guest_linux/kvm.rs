@@ -1,6 +1,6 @@
 //! Stock Debian Linux as an L1 that is a hypervisor: an initramfs with KVM, QEMU and the L2s that it can run.
 
-use super::{CMDLINE, INIT_EXERCISE, exit_port, load};
+use super::{INIT_EXERCISE, exit_port, load};
 use crate::build::Built;
 use crate::command::Tool;
 use crate::cpio::Archive;
@@ -30,8 +30,8 @@ const QUICK: &str = "cryptomgr.notests initcall_blacklist=jent_mod_init,load_sys
 /// MiB of memory: room for the initramfs, unpacked, beside Linux and its L2.
 pub(crate) const MEMORY: u32 = 1024;
 
-/// Seconds for which the L2 `load` makes its load.
-pub(crate) const LOAD_SECONDS: u32 = 4;
+/// Seconds for which the L2 `load` makes its load, unless it is told otherwise.
+const LOAD_SECONDS: u32 = 4;
 
 /// A guest for the guest.
 pub(crate) struct L2 {
@@ -46,21 +46,21 @@ pub(crate) struct L2 {
 impl L2 {
     /// One that comes with the project: `linux` is the Linux that L1 is, with the /init that exercises its machine; `load`
     /// the same under a load of interrupts, on two processors; `small` needs next to nothing of its machine, for a hypervisor
-    /// that is slow.
-    pub(crate) fn of_ours(name: &'static str, built: &Built) -> Result<Self> {
+    /// that is slow. `mips`: as for the machine.
+    pub(crate) fn of_ours(name: &'static str, built: &Built, mips: u32) -> Result<Self> {
         Ok(match name {
             "linux" => L2 {
                 name,
                 kernel: guest_packages::kernel()?,
                 initrd: Some(super::initramfs(INIT_EXERCISE)?),
-                cmdline: format!("{CMDLINE} {QUICK}"),
+                cmdline: format!("{} {QUICK}", super::cmdline(mips)),
                 cpus: 1,
             },
             "load" => L2 {
                 name,
                 kernel: guest_packages::kernel()?,
                 initrd: Some(load::initramfs()?),
-                cmdline: format!("{} {QUICK}", load::cmdline(LOAD_SECONDS)),
+                cmdline: format!("{} {QUICK}", load::cmdline(mips, LOAD_SECONDS)),
                 cpus: load::CPUS,
             },
             "small" => L2::multiboot(name, built.guest("hello"), "exit=21"),
@@ -74,9 +74,9 @@ impl L2 {
     }
 }
 
-/// L1's command line: which L2, and parameters of kvm-intel as `kvm_intel.NAME=VALUE`.
-pub(crate) fn cmdline(l2: &str, parameters: &str) -> String {
-    format!("{CMDLINE} {QUICK} l2={l2} {parameters}").trim_end().to_owned()
+/// L1's command line: which L2, parameters of kvm-intel as `kvm_intel.NAME=VALUE`, and more words for L2 as `l2.WORD`.
+pub(crate) fn cmdline(mips: u32, l2: &str, words: &str) -> String {
+    format!("{} {QUICK} l2={l2} {words}", super::cmdline(mips)).trim_end().to_owned()
 }
 
 /// Writes the initramfs to this file.

@@ -1,6 +1,7 @@
 #!/bin/busybox sh
 # L1 as a hypervisor: runs an L2 under KVM and QEMU, with its console on this machine's. The kernel's command line says
-# which (`l2=NAME`, a folder of /l2) and how kvm-intel is loaded (`kvm_intel.PARAMETER=VALUE`, as if it were built in).
+# which (`l2=NAME`, a folder of /l2), what to add to its command line (`l2.WORD`), and how kvm-intel is loaded
+# (`kvm_intel.PARAMETER=VALUE`, as if it were built in).
 export PATH=/bin
 
 # The machine ends with this status.
@@ -20,6 +21,7 @@ busybox mount -t devtmpfs devtmpfs /dev
 for word in $(busybox cat /proc/cmdline); do
   case $word in
     l2=*) l2=/l2/${word#l2=} ;;
+    l2.*) words="$words ${word#l2.}" ;;
     kvm_intel.*) parameters="$parameters ${word#kvm_intel.}" ;;
   esac
 done
@@ -36,7 +38,7 @@ for parameter in ept unrestricted_guest vpid enable_apicv enable_shadow_vmcs nes
 done
 
 echo "L1: starting QEMU with $l2"
-set -- -kernel $l2/kernel -append "$(busybox cat $l2/cmdline)"
+set -- -kernel $l2/kernel -append "$(busybox cat $l2/cmdline)$words"
 [ -f $l2/initrd ] && set -- "$@" -initrd $l2/initrd
 {
   qemu -nodefaults -no-user-config -machine pc,accel=kvm -cpu host -smp $(busybox cat $l2/cpus) -m 384 \

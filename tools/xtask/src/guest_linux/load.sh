@@ -12,7 +12,7 @@ if busybox grep -q strict /proc/cmdline; then
   echo 1 >/proc/sys/kernel/watchdog_thresh
   echo 3 >/sys/module/rcupdate/parameters/rcu_cpu_stall_timeout
 fi
-busybox dmesg -c >/dev/null
+busybox dmesg -c | busybox grep -i x2apic | while read -r line; do echo "start: $line"; done
 
 interrupts() {
   while read -r line; do echo "$1: $line"; done </proc/interrupts

@@ -11,7 +11,6 @@ mod twins;
 
 use super::nested;
 use crate::board::Board;
-use crate::guest_linux::load::Least;
 use crate::spec::Spec;
 use anyhow::Result;
 use config::STATUS_REFUSED;
@@ -60,8 +59,8 @@ pub(super) enum Kernel {
     Load { seconds: u32 },
     /// Debian's Xen, a multiboot1 kernel that is not ours; its first guest is Debian's kernel with this /init.
     Xen(&'static str),
-    /// Debian's kernel with KVM and QEMU, which run this L2; parameters of kvm-intel.
-    Kvm { l2: &'static str, parameters: &'static str },
+    /// Debian's kernel with KVM and QEMU, which run this L2; more words for its command line.
+    Kvm { l2: &'static str, words: &'static str },
     /// A file made for the test.
     Made(Made),
 }
@@ -98,7 +97,7 @@ pub(super) enum Expect {
     /// The console of the exercised Linux.
     LinuxExercise,
     /// The console of a Linux under load for so many seconds.
-    Load { seconds: u32, least: Least },
+    Load { seconds: u32 },
     /// Nestling's counters explain every exit of a Linux.
     ExitsExplained,
     /// The same of the Linux in L1.
@@ -138,7 +137,7 @@ impl Case {
             // With several processors Bochs loses L2's RIP now and then, and KVM does not know (ARCHITECTURE.md, "Errors
             // of the emulator").
             // There its entries with APICv fail.
-            Kernel::Kvm { parameters, .. } => self.spec.cpus == 1 && parameters.contains("enable_apicv=0"),
+            Kernel::Kvm { words, .. } => self.spec.cpus == 1 && words.contains("enable_apicv=0"),
             _ => false,
         };
         self.world == World::Both || is_stock

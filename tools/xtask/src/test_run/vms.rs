@@ -3,6 +3,7 @@
 
 use super::machines::Record;
 use crate::board::{self, Board};
+use crate::bochs;
 use crate::build::{self, Built};
 use crate::console::say;
 use crate::consoles::{Consoles, Piece};
@@ -207,7 +208,7 @@ pub(super) fn side_by_side() -> Result<()> {
     std::fs::copy(guest_packages::kernel()?, dir.join("vmlinuz"))?;
     places::write(&dir.join("initramfs.cpio"), guest_linux::initramfs(INIT_EXERCISE)?)?;
     let linux = |name, cpus| {
-        let command_line = guest_linux::CMDLINE;
+        let command_line = guest_linux::cmdline(bochs::MIPS);
         let more =
             format!("initrd = \"initramfs.cpio\"\ncommand-line = \"{command_line}\"\nmemory-mib = 512\ncpus = {cpus}");
         vm(name, "vmlinuz", &more)
