@@ -24,7 +24,7 @@ pub(super) fn all() -> Result<Vec<Case>> {
     let mut cases = Vec::new();
     for (name, words, seconds) in [
         ("kvm-load-in-l1-apicv-2-vcpu-60-s", "kvm_intel.enable_apicv=1 l2.strict l2.load=60", 60),
-        ("kvm-load-in-l1-apicv-2-vcpu", "kvm_intel.enable_apicv=1 l2.strict l2.load=4", 4),
+        ("kvm-load-in-l1-apicv-2-vcpu-4-s", "kvm_intel.enable_apicv=1 l2.strict l2.load=4", 4),
     ] {
         let mut case = case(name, "load", words, load::CPUS)?;
         case.spec.mips = QUICK_MIPS;
