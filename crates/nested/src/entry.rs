@@ -113,10 +113,10 @@ impl Nested {
         }
         let kept = self.kept(&vmcs01);
         if self.pages.shadow_vmcs.is_some() {
-            cpu.make_current(Which::Shadow);
-            self.read_shadow(cpu.vmcs());
+            cpu.with_shadow(Which::Vmcs02, |shadow| self.read_shadow(shadow));
+        } else {
+            cpu.make_current(Which::Vmcs02);
         }
-        cpu.make_current(Which::Vmcs02);
         let parts = self.parts_to_check(&Vmcs02::assume(cpu.vmcs()));
         if !parts.is_empty()
             && let Some(rule) = self.broken_rule(&Vmcs02::assume(cpu.vmcs()), memory, parts, &kept, l1)

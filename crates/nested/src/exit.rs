@@ -223,10 +223,10 @@ impl Nested {
         self.timer_deadline = None;
         self.mtf_pending = false;
         if self.pages.shadow_vmcs.is_some() {
-            cpu.make_current(Which::Shadow);
-            self.fill_shadow(cpu.vmcs());
+            cpu.with_shadow(Which::Vmcs01, |shadow| self.fill_shadow(shadow));
+        } else {
+            cpu.make_current(Which::Vmcs01);
         }
-        cpu.make_current(Which::Vmcs01);
         let mut vmcs01 = Vmcs01::assume(cpu.vmcs());
         self.deferred.drain(&mut vmcs01);
         self.load_host_state(&mut vmcs01, carried.as_ref());

@@ -100,13 +100,13 @@ impl Nested {
     /// There is a current VMCS: the shadow VMCS gets its values. vmcs01 is current before and after.
     pub(crate) fn show_shadow<P: Processor>(&mut self, cpu: &mut P) {
         let Some(region) = self.pages.shadow_vmcs else { return };
-        cpu.make_current(Which::Shadow);
-        self.fill_shadow(cpu.vmcs());
-        if self.capabilities.secondary.supports(SecondaryBased::ENABLE_EPT) {
-            // Exits of an L2 without EPT leave it alone.
-            cpu.vmcs().write(GUEST_PHYSICAL_ADDRESS, self.vmcs12.read(GUEST_PHYSICAL_ADDRESS));
-        }
-        cpu.make_current(Which::Vmcs01);
+        cpu.with_shadow(Which::Vmcs01, |shadow| {
+            self.fill_shadow(shadow);
+            if self.capabilities.secondary.supports(SecondaryBased::ENABLE_EPT) {
+                // Exits of an L2 without EPT leave it alone.
+                shadow.write(GUEST_PHYSICAL_ADDRESS, self.vmcs12.read(GUEST_PHYSICAL_ADDRESS));
+            }
+        });
         Vmcs01::assume(cpu.vmcs()).write(VMCS_LINK_POINTER, region.get());
     }
 
@@ -138,9 +138,7 @@ impl Nested {
         if self.pages.shadow_vmcs.is_none() || self.current.is_none() {
             return;
         }
-        cpu.make_current(Which::Shadow);
-        self.read_shadow(cpu.vmcs());
-        cpu.make_current(Which::Vmcs01);
+        cpu.with_shadow(Which::Vmcs01, |shadow| self.read_shadow(shadow));
     }
 
     /// The same, while the shadow VMCS is current.
@@ -164,9 +162,7 @@ impl Nested {
         if self.pages.shadow_vmcs.is_some() {
             let encoding = slot.info().encoding;
             let value = self.vmcs12.value(slot);
-            cpu.make_current(Which::Shadow);
-            cpu.vmcs().write_raw(encoding, value);
-            cpu.make_current(Which::Vmcs01);
+            cpu.with_shadow(Which::Vmcs01, |shadow| shadow.write_raw(encoding, value));
         }
     }
 }

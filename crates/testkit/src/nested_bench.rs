@@ -93,8 +93,8 @@ impl NestedBench {
         self.msrs = FakeMsrs::default();
         self.refused.clear();
         self.cpu.flushes.clear();
-        for which in [Which::Vmcs01, Which::Vmcs02, Which::Shadow] {
-            self.cpu.vmcs_of(which).forget_reads();
+        for vmcs in [self.cpu.vmcs_of(Which::Vmcs01), self.cpu.vmcs_of(Which::Vmcs02), self.cpu.shadow_vmcs()] {
+            vmcs.forget_reads();
         }
         self.fill_vmcss();
         self.nested

@@ -41,9 +41,10 @@ pub(super) struct FakeCpu {
     /// The current VMCS: vmcs01, unless L1 has VMX and L2 runs.
     pub(super) vmcs: FakeVmcs,
     /// The others, each in its place.
-    others: [FakeVmcs; 3],
+    others: [FakeVmcs; 2],
+    shadow: FakeVmcs,
     current: Which,
-    launched: [bool; 3],
+    launched: [bool; 2],
     ept02: ept::Shadows<TableFrames>,
     pub(super) script: VecDeque<Step>,
     /// The entry into L2 with this number, from 0, is refused, after what another processor does.
@@ -90,6 +91,13 @@ impl nested::Processor for FakeCpu {
         self.others[self.current as usize] = core::mem::take(&mut self.vmcs);
         self.vmcs = core::mem::take(&mut self.others[which as usize]);
         self.current = which;
+    }
+
+    fn with_shadow(&mut self, then: Which, work: impl FnOnce(&mut FakeVmcs)) {
+        work(&mut self.shadow);
+        if then != self.current {
+            self.make_current(then);
+        }
     }
 
     fn tsc(&self) -> u64 {
@@ -322,9 +330,10 @@ impl Bench {
             capabilities: machine,
             physical_address_bits: cpuid(0x8000_0008, 0).eax.to_le_bytes()[0],
             vmcs,
-            others: [FakeVmcs::of(&machine), FakeVmcs::of(&machine), FakeVmcs::of(&machine)],
+            others: [FakeVmcs::of(&machine), FakeVmcs::of(&machine)],
+            shadow: FakeVmcs::of(&machine),
             current: Which::Vmcs01,
-            launched: [false; 3],
+            launched: [false; 2],
             ept02: ept::Shadows::new(TableFrames::default()).expect("enough frames"),
             script: VecDeque::new(),
             refusal: None,
