@@ -220,7 +220,9 @@ fn parts(field: &FieldInfo) -> Parts {
     macro_rules! is {
         ($($field:ident)|+) => { [$($field.encoding()),+].contains(&field.encoding) };
     }
-    let never = is!(GUEST_RSP
+    // What RIP may be is looked at in any case.
+    let never = is!(GUEST_RIP
+        | GUEST_RSP
         | HOST_RSP
         | HOST_IA32_SYSENTER_CS
         | GUEST_SYSENTER_CS
@@ -267,7 +269,6 @@ fn parts(field: &FieldInfo) -> Parts {
                 Parts::CONTROLS
             }
         }
-        Group::Guest if is!(GUEST_RIP) => Parts::RIP_RFLAGS,
         Group::Guest if is!(GUEST_CR3) => Parts::REGISTERS | Parts::PDPTES,
         Group::Guest if is!(GUEST_IA32_DEBUGCTL) => Parts::REGISTERS | Parts::NON_REGISTER,
         Group::Guest if is!(GUEST_DR7 | GUEST_IA32_PAT | GUEST_SYSENTER_ESP | GUEST_SYSENTER_EIP) => Parts::REGISTERS,

@@ -38,16 +38,12 @@ impl Nested {
         kept: &Kept,
         tsc_offset: u64,
     ) {
-        let mut topics = if self.is_merged { Topics::default() } else { Topics::ALL };
-        if !self.is_merged {
-            self.read_from(vmcs02);
+        // L1 moves RIP nearly always.
+        vmcs02.write(GUEST_RIP, self.vmcs12.read(GUEST_RIP));
+        let mut topics = Topics::default();
+        if !self.is_merged || !self.vmcs12.dirty.is_empty() {
+            topics = self.merge_fields(vmcs02);
         }
-        let changed = if self.is_merged { self.vmcs12.dirty } else { self.uses.exists };
-        changed.for_each(|slot| match self.uses.merge(slot) {
-            Merge::Not => {}
-            Merge::Plain => vmcs02.write_raw(slot.info().encoding, self.vmcs12.value(slot)),
-            Merge::Topic(topic) => topics.insert(topic),
-        });
         if (kept.cr0 ^ self.at_exit.cr0_kept) & CR0_KEPT != 0 {
             // L1 changed CD or NW of its own CR0, which L2 starts with (SDM 3C 27.3.2.1 "Loading Guest Control Registers,
             // Debug Registers, and MSRs").
@@ -55,7 +51,6 @@ impl Nested {
             self.read_from(vmcs02);
             topics.insert(Topic::ControlRegisters);
         }
-        self.vmcs12.dirty = SlotSet::EMPTY;
         if !self.is_prepared {
             self.is_prepared = true;
             self.prepare(vmcs02);
@@ -75,6 +70,23 @@ impl Nested {
         }
         self.is_merged = true;
         self.load_switched(vmcs02, kept, topics.contains(Topic::Switched));
+    }
+
+    /// Writes the plain ones among the fields that vmcs02 does not have yet; the topics of the others.
+    #[inline(never)]
+    fn merge_fields(&mut self, vmcs02: &mut Vmcs02<'_, impl Access>) -> Topics {
+        let mut topics = if self.is_merged { Topics::default() } else { Topics::ALL };
+        if !self.is_merged {
+            self.read_from(vmcs02);
+        }
+        let changed = if self.is_merged { &self.vmcs12.dirty } else { &self.uses.exists };
+        changed.for_each(|slot| match self.uses.merge(slot) {
+            Merge::Not => {}
+            Merge::Plain => vmcs02.write_raw(slot.info().encoding, self.vmcs12.value(slot)),
+            Merge::Topic(topic) => topics.insert(topic),
+        });
+        self.vmcs12.dirty = SlotSet::EMPTY;
+        topics
     }
 
     /// What never changes in vmcs02.

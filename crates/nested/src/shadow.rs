@@ -38,13 +38,16 @@ each! {
         VM_EXIT_INSTRUCTION_LEN,
         VM_EXIT_INSTRUCTION_INFO
     ];
-    // What L1 reads and writes without an exit.
-    READ_WRITE, each_read_write: [
-        GUEST_RIP,
+    // L1 reads and writes it without an exit, and exits of L2 change it. RIP, which is not here, goes to vmcs02 whether L1 has
+    // changed it or not.
+    SAVED, each_saved: [
         GUEST_RSP,
         GUEST_RFLAGS,
         GUEST_INTERRUPTIBILITY_INFO,
-        VM_ENTRY_INTERRUPTION_INFO,
+        VM_ENTRY_INTERRUPTION_INFO
+    ];
+    // L1 alone changes it, without an exit.
+    KEPT, each_kept: [
         VM_ENTRY_EXCEPTION_ERROR_CODE,
         VM_ENTRY_INSTRUCTION_LEN,
         CPU_BASED_VM_EXEC_CONTROL,
@@ -54,8 +57,15 @@ each! {
 
 /// Whether a field has a copy.
 pub(crate) fn is_copied(encoding: Encoding) -> bool {
-    READ.contains(&encoding) || encoding == READ_WITH_EPT || READ_WRITE.contains(&encoding)
+    READ.contains(&encoding) || encoding == READ_WITH_EPT || read_and_written().any(|field| field == encoding)
 }
+
+/// What L1 reads and writes.
+fn read_and_written() -> impl Iterator<Item = Encoding> {
+    SAVED.iter().chain(KEPT).chain(&[RIP]).copied()
+}
+
+const RIP: Encoding = GUEST_RIP.encoding();
 
 /// Exit information that exists with EPT only.
 const READ_WITH_EPT: Encoding = GUEST_PHYSICAL_ADDRESS.encoding();
@@ -68,7 +78,7 @@ pub fn fill_bitmaps(vmread: &mut [u8; 4096], vmwrite: &mut [u8; 4096]) {
     for &encoding in READ.iter().chain(&[READ_WITH_EPT]) {
         pass(vmread, encoding);
     }
-    for &encoding in READ_WRITE {
+    for encoding in read_and_written() {
         pass(vmread, encoding);
         pass(vmwrite, encoding);
     }
@@ -102,6 +112,12 @@ impl Nested {
         let Some(region) = self.pages.shadow_vmcs else { return };
         cpu.with_shadow(Which::Vmcs01, |shadow| {
             self.fill_shadow(shadow);
+            macro_rules! give {
+                ($field:ident) => {
+                    shadow.write($field, self.vmcs12.read($field));
+                };
+            }
+            each_kept!(give);
             if self.capabilities.secondary.supports(SecondaryBased::ENABLE_EPT) {
                 // Exits of an L2 without EPT leave it alone.
                 shadow.write(GUEST_PHYSICAL_ADDRESS, self.vmcs12.read(GUEST_PHYSICAL_ADDRESS));
@@ -117,7 +133,7 @@ impl Nested {
         }
     }
 
-    /// Writes the copies; the shadow VMCS is current.
+    /// Writes what an exit of L2 changes into the shadow VMCS.
     #[inline(always)]
     pub(crate) fn fill_shadow(&self, shadow: &mut impl Access) {
         macro_rules! give {
@@ -126,7 +142,8 @@ impl Nested {
             };
         }
         each_read!(give);
-        each_read_write!(give);
+        each_saved!(give);
+        give!(GUEST_RIP);
         if self.secondary12().contains(SecondaryBased::ENABLE_EPT) {
             give!(GUEST_PHYSICAL_ADDRESS);
         }
@@ -141,7 +158,7 @@ impl Nested {
         cpu.with_shadow(Which::Vmcs01, |shadow| self.read_shadow(shadow));
     }
 
-    /// The same, while the shadow VMCS is current.
+    /// The same, given the shadow VMCS.
     #[inline(always)]
     pub(crate) fn read_shadow(&mut self, shadow: &impl Access) {
         macro_rules! take {
@@ -153,7 +170,9 @@ impl Nested {
                 }
             };
         }
-        each_read_write!(take);
+        each_saved!(take);
+        each_kept!(take);
+        self.vmcs12.write(GUEST_RIP, shadow.read(GUEST_RIP));
     }
 
     /// A field that has a copy was changed by VMWRITE with an exit, or by L0, while L1 runs.
