@@ -10,7 +10,7 @@ use ept::{Denied, Ept12, L2Memory, ModificationLog};
 use nested::{Abort, EptOutcome, L1Memory, Route, Synthesized};
 use vmcs::fields::*;
 use vmcs::qualification::{CrAccess, EptQualification, EptViolation, IoAccess};
-use vmcs::{Access, Exit, ExitReason, InstructionInfo};
+use vmcs::{Access, ExitReason, InstructionInfo};
 
 use crate::control_registers::{CR0_OWNED, cr0_is_legal, cr4_owned};
 use crate::cpu::Cpu;
@@ -203,7 +203,7 @@ const OPERAND: EptQualification = EptQualification::LINEAR_VALID.union(EptQualif
 
 /// The exit for an access to vmcs12's APIC-access page where L1 uses no EPT and has no memory.
 fn access_to_apic(vcpu: &Vcpu, cpu: &mut impl Cpu) -> Option<Synthesized> {
-    let Exit::EptViolation(violation) = Exit::decode(ExitReason::EPT_VIOLATION, cpu.vmcs()) else { return None };
+    let violation = EptViolation::read(cpu.vmcs());
     vcpu.nested.as_ref()?.apic_access_exit(cpu.vmcs(), violation.guest_physical, violation.qualification)
 }
 
@@ -242,10 +242,11 @@ fn mov_to_cr4(vcpu: &mut Vcpu, cpu: &mut impl Cpu, source: Gpr) -> Next {
 /// L2 met something in EPT02, and L1 uses EPT.
 #[inline(never)]
 fn ept<C: Cpu, W: World>(vcpu: &mut Vcpu, cpu: &mut C, world: &W, reason: ExitReason) -> Next {
-    let Exit::EptViolation(violation) = Exit::decode(reason, cpu.vmcs()) else {
+    if reason != ExitReason::EPT_VIOLATION {
         // EPT02 has no misconfigured entry: L0 made them.
         return vcpu.stops(Stop::UnexpectedExit(reason.0));
-    };
+    }
+    let violation = EptViolation::read(cpu.vmcs());
     let Some(nested) = vcpu.nested.as_mut() else { return Next::Resume };
     match nested.ept_violation(cpu, world.memory(), &violation) {
         EptOutcome::Resolved => {
@@ -372,7 +373,7 @@ fn shadow_access_in<C: Cpu, W: World>(
     vcpu: &mut Vcpu,
     cpu: &mut C,
     world: &W,
-    memory: &impl GuestMemory,
+    memory: &dyn GuestMemory,
     reason: ExitReason,
     info: InstructionInfo,
     encoding: u64,

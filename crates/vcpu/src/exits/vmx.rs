@@ -38,8 +38,8 @@ fn execute<C: Cpu, W: World>(
 ) -> Result<Next, Fault> {
     let cpl = privilege_level(cpu.vmcs());
     let outcome = match instruction {
-        VmxInstruction::Vmread(_) => return Ok(vmread(vcpu, cpu, world)),
-        VmxInstruction::Vmwrite(_) => return Ok(vmwrite(vcpu, cpu, world)),
+        VmxInstruction::Vmread(operand) => return Ok(field_access_slowly(vcpu, cpu, world, operand.info, true)),
+        VmxInstruction::Vmwrite(operand) => return Ok(field_access_slowly(vcpu, cpu, world, operand.info, false)),
         VmxInstruction::Vmlaunch => return Ok(enter(vcpu, cpu, world, true)),
         VmxInstruction::Vmresume => return Ok(enter(vcpu, cpu, world, false)),
         VmxInstruction::Vmxon(operand) => return vmxon(vcpu, cpu, world, operand),
@@ -163,10 +163,10 @@ pub(super) fn vmread<C: Cpu, W: World>(vcpu: &mut Vcpu, cpu: &mut C, world: &W) 
                     put_into_register(&mut vcpu.regs, cpu.vmcs(), info, value);
                     finish(vcpu, cpu, Outcome::Succeed)
                 }
-                None => field_access_slowly(vcpu, cpu, world, cpl, info, true),
+                None => field_access_slowly(vcpu, cpu, world, info, true),
             }
         }
-        _ => field_access_slowly(vcpu, cpu, world, cpl, info, true),
+        _ => field_access_slowly(vcpu, cpu, world, info, true),
     }
 }
 
@@ -182,7 +182,7 @@ pub(super) fn vmwrite<C: Cpu, W: World>(vcpu: &mut Vcpu, cpu: &mut C, world: &W)
             let outcome = nested.vmwrite(cpu, encoding, value);
             finish(vcpu, cpu, outcome)
         }
-        _ => field_access_slowly(vcpu, cpu, world, cpl, info, false),
+        _ => field_access_slowly(vcpu, cpu, world, info, false),
     }
 }
 
@@ -192,11 +192,10 @@ fn field_access_slowly<C: Cpu, W: World>(
     vcpu: &mut Vcpu,
     cpu: &mut C,
     world: &W,
-    cpl: u32,
     info: InstructionInfo,
     reads: bool,
 ) -> Next {
-    match field_access(vcpu, cpu, world, cpl, info, reads) {
+    match field_access(vcpu, cpu, world, info, reads) {
         Ok(outcome) => finish(vcpu, cpu, outcome),
         Err(fault) => vcpu.inject_fault(cpu, fault),
     }
@@ -206,10 +205,10 @@ fn field_access<C: Cpu, W: World>(
     vcpu: &mut Vcpu,
     cpu: &mut C,
     world: &W,
-    cpl: u32,
     info: InstructionInfo,
     reads: bool,
 ) -> Result<Outcome, Fault> {
+    let cpl = privilege_level(cpu.vmcs());
     if !admitted(vcpu, cpl)?.has_current() {
         return Ok(Outcome::FailInvalid);
     }
