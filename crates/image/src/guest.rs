@@ -115,7 +115,7 @@ pub(crate) fn make(
     let has_vmx = description.nested;
     let shadowing = if has_vmx && on.vmcs_shadowing && can_shadow(&machine) {
         let (vmread, vmwrite) = (page()?, page()?);
-        nested::fill_shadowing_bitmaps(vmread, vmwrite);
+        nested::fill_shadowing_bitmaps(&machine, vmread, vmwrite);
         Some((physmem::physical(vmread), physmem::physical(vmwrite)))
     } else {
         None

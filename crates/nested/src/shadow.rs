@@ -5,9 +5,9 @@
 //!
 //! A pair of bitmaps for all vCPUs says which fields do not exit ([`fill_bitmaps`]).
 
-use vmcs::controls::SecondaryBased;
+use vmcs::controls::{ExitControls, SecondaryBased};
 use vmcs::fields::*;
-use vmcs::{Access, Encoding};
+use vmcs::{Access, Capabilities, Encoding};
 
 use crate::current::Vmcs01;
 use crate::seam::{Processor, Which};
@@ -53,6 +53,12 @@ each! {
         CPU_BASED_VM_EXEC_CONTROL,
         HOST_RSP
     ];
+    // The same, but for exits by vmcs12's controls, where the processor has the field.
+    OPTIONAL, each_optional: [
+        TPR_THRESHOLD,
+        VMX_PREEMPTION_TIMER_VALUE,
+        GUEST_PML_INDEX
+    ];
 }
 
 /// Whether a field has a copy.
@@ -62,7 +68,7 @@ pub(crate) fn is_copied(encoding: Encoding) -> bool {
 
 /// What L1 reads and writes.
 fn read_and_written() -> impl Iterator<Item = Encoding> {
-    SAVED.iter().chain(KEPT).chain(&[RIP]).copied()
+    SAVED.iter().chain(KEPT).chain(OPTIONAL).chain(&[RIP]).copied()
 }
 
 const RIP: Encoding = GUEST_RIP.encoding();
@@ -70,11 +76,16 @@ const RIP: Encoding = GUEST_RIP.encoding();
 /// Exit information that exists with EPT only.
 const READ_WITH_EPT: Encoding = GUEST_PHYSICAL_ADDRESS.encoding();
 
-/// Fills the VMREAD and the VMWRITE bitmap (SDM 3C 25.6.15 "VMCS Shadowing Bitmap Addresses"): a set bit exits.
-pub fn fill_bitmaps(vmread: &mut [u8; 4096], vmwrite: &mut [u8; 4096]) {
+/// Fills the VMREAD and the VMWRITE bitmap (SDM 3C 25.6.15 "VMCS Shadowing Bitmap Addresses"): a set bit exits, as does a field
+/// that the machine lacks.
+pub fn fill_bitmaps(machine: &Capabilities, vmread: &mut [u8; 4096], vmwrite: &mut [u8; 4096]) {
     vmread.fill(0xff);
     vmwrite.fill(0xff);
-    let pass = |page: &mut [u8; 4096], encoding: Encoding| page[(encoding.0 / 8) as usize] &= !(1 << (encoding.0 % 8));
+    let pass = |page: &mut [u8; 4096], encoding: Encoding| {
+        if machine.has_field(Slot::known(encoding).info()) {
+            page[(encoding.0 / 8) as usize] &= !(1 << (encoding.0 % 8));
+        }
+    };
     for &encoding in READ.iter().chain(&[READ_WITH_EPT]) {
         pass(vmread, encoding);
     }
@@ -118,6 +129,14 @@ impl Nested {
                 };
             }
             each_kept!(give);
+            macro_rules! give_if_there {
+                ($field:ident) => {
+                    if self.uses.exists.contains(Slot::known($field.encoding())) {
+                        give!($field);
+                    }
+                };
+            }
+            each_optional!(give_if_there);
             if self.capabilities.secondary.supports(SecondaryBased::ENABLE_EPT) {
                 // Exits of an L2 without EPT leave it alone.
                 shadow.write(GUEST_PHYSICAL_ADDRESS, self.vmcs12.read(GUEST_PHYSICAL_ADDRESS));
@@ -144,8 +163,17 @@ impl Nested {
         each_read!(give);
         each_saved!(give);
         give!(GUEST_RIP);
-        if self.secondary12().contains(SecondaryBased::ENABLE_EPT) {
+        let secondary = self.secondary12();
+        if secondary.contains(SecondaryBased::ENABLE_EPT) {
             give!(GUEST_PHYSICAL_ADDRESS);
+            // It needs EPT.
+            if secondary.contains(SecondaryBased::ENABLE_PML) {
+                give!(GUEST_PML_INDEX);
+            }
+        }
+        let exit = ExitControls::from_bits_retain(self.vmcs12.read(VM_EXIT_CONTROLS));
+        if exit.contains(ExitControls::SAVE_PREEMPTION_TIMER_VALUE) {
+            give!(VMX_PREEMPTION_TIMER_VALUE);
         }
     }
 
@@ -172,6 +200,14 @@ impl Nested {
         }
         each_saved!(take);
         each_kept!(take);
+        macro_rules! take_if_there {
+            ($field:ident) => {
+                if self.uses.exists.contains(Slot::known($field.encoding())) {
+                    take!($field);
+                }
+            };
+        }
+        each_optional!(take_if_there);
         self.vmcs12.write(GUEST_RIP, shadow.read(GUEST_RIP));
     }
 
