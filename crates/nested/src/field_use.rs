@@ -32,7 +32,7 @@ pub(crate) enum Topic {
     Exceptions = 2,
     /// TSC offset and multiplier.
     Tsc = 3,
-    /// Virtual-APIC page, APIC-access page.
+    /// Virtual-APIC page, APIC-access page, posted interrupts.
     Apic = 4,
     /// EPT pointer and VPID.
     AddressSpace = 5,
@@ -191,7 +191,7 @@ fn merge(field: &FieldInfo) -> Merge {
     if is!(TSC_OFFSET | TSC_MULTIPLIER) {
         return Merge::Topic(Topic::Tsc);
     }
-    if is!(VIRTUAL_APIC_PAGE_ADDR | APIC_ACCESS_ADDR) {
+    if is!(VIRTUAL_APIC_PAGE_ADDR | APIC_ACCESS_ADDR | POSTED_INTR_NV | POSTED_INTR_DESC_ADDR) {
         return Merge::Topic(Topic::Apic);
     }
     if is!(MSR_BITMAP) {

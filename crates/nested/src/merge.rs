@@ -108,7 +108,11 @@ impl Nested {
         topics: Topics,
         tsc_offset: u64,
     ) {
-        if topics.contains(Topic::Controls) {
+        let posted = self.posted;
+        if topics.contains(Topic::Apic) || topics.contains(Topic::Controls) {
+            self.posted = self.posting(memory);
+        }
+        if topics.contains(Topic::Controls) || posted.is_some() != self.posted.is_some() {
             self.merge_controls(vmcs02);
         }
         if topics.contains(Topic::ControlRegisters) {
@@ -135,10 +139,9 @@ impl Nested {
     }
 
     fn merge_controls(&mut self, vmcs02: &mut Vmcs02<'_, impl Access>) {
-        // A notification is an interrupt of L1's APIC, not of the machine's.
-        let pin = PinBased::from_bits_retain(self.vmcs12.read(PIN_BASED_VM_EXEC_CONTROL))
-            .difference(PinBased::PROCESS_POSTED_INTERRUPTS);
-        vmcs02.write(PIN_BASED_VM_EXEC_CONTROL, (self.base.pin | pin).bits());
+        let mut pin = self.base.pin | PinBased::from_bits_retain(self.vmcs12.read(PIN_BASED_VM_EXEC_CONTROL));
+        pin.set(PinBased::PROCESS_POSTED_INTERRUPTS, self.posted.is_some());
+        vmcs02.write(PIN_BASED_VM_EXEC_CONTROL, pin.bits());
         vmcs02.write(CPU_BASED_VM_EXEC_CONTROL, (self.primary02() | self.window_controls).bits());
         vmcs02.write(SECONDARY_VM_EXEC_CONTROL, self.secondary02().bits());
         let entry = EntryControls::from_bits_retain(self.vmcs12.read(VM_ENTRY_CONTROLS));
@@ -207,6 +210,11 @@ impl Nested {
         }
         if self.secondary12().contains(SecondaryBased::VIRTUALIZE_APIC_ACCESSES) {
             vmcs02.write(APIC_ACCESS_ADDR, self.page(memory, self.vmcs12.read(APIC_ACCESS_ADDR)).get());
+        }
+        if let (Some(posted), Some(posting)) = (&self.posted, &self.base.posting) {
+            let at = posted.descriptor;
+            vmcs02.write(POSTED_INTR_NV, posting.notification.into());
+            vmcs02.write(POSTED_INTR_DESC_ADDR, self.page(memory, at.page().get()).get() | at.get() & 0xfff);
         }
     }
 

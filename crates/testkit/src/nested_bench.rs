@@ -427,6 +427,7 @@ fn base(machine: &Capabilities, shadowing: bool) -> Base {
         physical_address_bits: PHYSICAL_ADDRESS_BITS,
         shadowing,
         repairs_vectoring: false,
+        posting: None,
     }
 }
 

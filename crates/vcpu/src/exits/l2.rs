@@ -30,6 +30,10 @@ const ENTRY_FAILURE: u32 = 1 << 31;
 #[inline(always)]
 pub(super) fn handle<C: Cpu, W: World>(vcpu: &mut Vcpu, cpu: &mut C, world: &W, reason: ExitReason) -> Next {
     let now = cpu.tsc();
+    if let Some(vector) = world.mailbox().take_for_l2() {
+        // Before this exit, as far as L1 and L2 can tell; the processor may have been quicker.
+        vcpu.notified_for_l2(cpu, world, vector);
+    }
     let Some(nested) = vcpu.nested.as_mut() else { return Next::Resume };
     nested.entered();
     match nested.route(reason, cpu.vmcs(), &vcpu.regs, world.memory(), now) {
@@ -121,7 +125,7 @@ fn reflect<C: Cpu, W: World>(vcpu: &mut Vcpu, cpu: &mut C, world: &W) -> Next {
         nested.reflect(cpu, world.memory(), &mut msrs, 0)
     };
     vcpu.nested = Some(nested);
-    after_exit(vcpu, done)
+    after_exit(vcpu, world, done)
 }
 
 /// L1 gets an exit that L0 made.
@@ -135,13 +139,16 @@ pub(crate) fn synthesize<C: Cpu, W: World>(vcpu: &mut Vcpu, cpu: &mut C, world: 
     let Some(nested) = vcpu.nested.take() else { return Next::Resume };
     let done = nested.synthesize(cpu, world.memory(), &mut ListedMsrs { vcpu, world }, activity, exit);
     vcpu.nested = Some(nested);
-    after_exit(vcpu, done)
+    after_exit(vcpu, world, done)
 }
 
 /// L1 runs again. Nothing can have changed about its events unless one waits.
 #[inline(always)]
-fn after_exit(vcpu: &mut Vcpu, done: Result<(), Abort>) -> Next {
+fn after_exit<W: World>(vcpu: &mut Vcpu, world: &W, done: Result<(), Abort>) -> Next {
     vcpu.in_l2 = false;
+    if vcpu.nested.as_ref().is_some_and(|nested| nested.posted().is_some()) {
+        world.l2_takes_posts(None);
+    }
     vcpu.activity = Activity::Active;
     vcpu.leaves_l2_at_once = false;
     match done {

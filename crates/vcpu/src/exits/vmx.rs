@@ -2,7 +2,7 @@
 
 use arch::Fault;
 use arch::control::{Cr0, Efer};
-use nested::{Entry, L1Processor, Nested, Outcome, Permission, Refusal};
+use nested::{Entry, L1Processor, Nested, Outcome, Permission, Posted, Refusal};
 use vmcs::fields::*;
 use vmcs::instruction_info::InstructionOperand;
 use vmcs::{Access, InstructionError, InstructionInfo, VmxInstruction};
@@ -243,7 +243,7 @@ pub(super) fn enter<C: Cpu, W: World>(vcpu: &mut Vcpu, cpu: &mut C, world: &W, l
     }
     vcpu.nested = Some(nested);
     match entry {
-        Entry::Entered { activity } => entered(vcpu, activity, requested != 0),
+        Entry::Entered { activity } => entered(vcpu, world, activity, requested != 0),
         other => not_entered(vcpu, cpu, other),
     }
 }
@@ -259,8 +259,11 @@ fn not_entered(vcpu: &mut Vcpu, cpu: &mut impl Cpu, entry: Entry) -> Next {
 
 /// L2 is the guest from here on. `requested`: the processor had an interrupt for L1.
 #[inline(always)]
-fn entered(vcpu: &mut Vcpu, activity: u32, requested: bool) -> Next {
+fn entered<W: World>(vcpu: &mut Vcpu, world: &W, activity: u32, requested: bool) -> Next {
     vcpu.in_l2 = true;
+    if let Some(posted) = vcpu.nested.as_ref().and_then(|nested| nested.posted()) {
+        l2_takes_posts(vcpu, world, posted);
+    }
     if activity != 0 {
         // It does not run, so that there is no entry to wait for.
         vcpu.activity = if activity == 3 { Activity::WaitForSipi } else { Activity::Halted };
@@ -270,6 +273,13 @@ fn entered(vcpu: &mut Vcpu, activity: u32, requested: bool) -> Next {
         return Next::Attend;
     }
     if vcpu.has_event_for_l2(requested) { Next::Attend } else { Next::Resume }
+}
+
+/// Notifications that the APIC would hold back are L0's.
+#[cold]
+#[inline(never)]
+fn l2_takes_posts<W: World>(vcpu: &Vcpu, world: &W, posted: &Posted) {
+    world.l2_takes_posts(Some(posted).filter(|posted| vcpu.apic.would_take(posted.notification)));
 }
 
 #[cold]

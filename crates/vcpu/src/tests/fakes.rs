@@ -204,14 +204,19 @@ fn cpuid(leaf: u32, _: u32) -> CpuidResult {
 /// A VM of one vCPU that remembers what was asked of it.
 pub(super) struct FakeWorld {
     pub(super) memory: Ram,
-    pub(super) mailbox: Mailbox,
+    /// For the script too.
+    pub(super) mailbox: &'static Mailbox,
     pub(super) ports: RefCell<BTreeMap<u16, u32>>,
     pub(super) reports: RefCell<Vec<Report>>,
     pub(super) deadline: Cell<u64>,
     pub(super) ticks: RefCell<Vec<u64>>,
     pub(super) pic: Cell<Option<u8>>,
     pub(super) stop: Option<Stop>,
+    pub(super) l2_takes_posts: Cell<Option<nested::Posted>>,
 }
+
+/// How the processor takes in what is posted to L2.
+pub(super) const POSTING: nested::Posting = nested::Posting { notification: 0xf2, alignment: 64 };
 
 impl Bus for FakeWorld {
     fn send(&self, _: Message) {}
@@ -227,7 +232,7 @@ impl World for FakeWorld {
     }
 
     fn mailbox(&self) -> &Mailbox {
-        &self.mailbox
+        self.mailbox
     }
 
     fn port_in(&self, port: u16, _: Width, _: u64) -> u32 {
@@ -275,6 +280,10 @@ impl World for FakeWorld {
 
     fn is_apic_inhibited(&self) -> bool {
         false
+    }
+
+    fn l2_takes_posts(&self, posted: Option<&nested::Posted>) {
+        self.l2_takes_posts.set(posted.copied());
     }
 
     fn report(&self, report: Report) {
@@ -361,18 +370,19 @@ impl Bench {
         if let Some(vmcs12) = vmcs12 {
             start_64_bit(&mut cpu.vmcs);
             cpu.others[Which::Vmcs02 as usize].set_host();
-            let base = vcpu.nested_base(&controls, &pages, 2, false);
+            let base = vcpu.nested_base(&controls, &pages, 2, false, Some(POSTING));
             vcpu.give_vmx(nested(&machine, base, &mut cpu, &memory, &vmcs12));
         }
         let world = FakeWorld {
             memory,
-            mailbox: Mailbox::new(),
+            mailbox: Box::leak(Box::default()),
             ports: RefCell::default(),
             reports: RefCell::default(),
             deadline: Cell::new(u64::MAX),
             ticks: RefCell::default(),
             pic: Cell::new(None),
             stop: None,
+            l2_takes_posts: Cell::new(None),
         };
         Self { vcpu, cpu, world }
     }
