@@ -285,6 +285,9 @@ impl Resident {
                 transitions.failed_instructions,
                 transitions.failed_entries
             );
+            if transitions.posted > 0 {
+                defmt::info!("  interrupts that L1 had posted: given to L2 {=u64} times", transitions.posted);
+            }
         }
         let Some(counts) = self.vcpu.deferred_counts() else { return };
         for ((name, deferred), drained) in Update::NAMES.iter().zip(counts.deferred).zip(counts.drained) {

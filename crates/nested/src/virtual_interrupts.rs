@@ -50,7 +50,7 @@ impl Nested {
 
     /// Moves what was posted from vmcs12's descriptor to the virtual-APIC page and to RVI: steps 3, 5 and 6 of the manual. The
     /// caller has acknowledged the notification and ended it in L1's APIC; the processor evaluates RVI at the next entry.
-    pub fn process_posted<P: Processor>(&self, cpu: &mut P, memory: &impl L1Memory) {
+    pub fn process_posted<P: Processor>(&mut self, cpu: &mut P, memory: &impl L1Memory) {
         let descriptor = GuestPhys(self.vmcs12.read(POSTED_INTR_DESC_ADDR));
         // All ones are read where there is no memory.
         let mut posted = [u64::MAX; VectorSet::WORDS];
@@ -62,6 +62,7 @@ impl Nested {
             }
         }
         let Some(highest) = VectorSet::from_words(posted).highest() else { return };
+        self.transitions.posted += 1;
         if let Some(page) = self.virtual_apic_page(memory) {
             for (index, bits) in posted.into_iter().enumerate() {
                 page[VIRR + 4 * index].fetch_or(bits & 0xffff_ffff, Ordering::Relaxed);

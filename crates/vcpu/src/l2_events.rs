@@ -149,7 +149,7 @@ impl Vcpu {
     fn take_interrupt_of_l1<C: Cpu, W: World>(&mut self, cpu: &mut C, world: &W) -> Option<u8> {
         while self.interrupt_waits() {
             let vector = self.take_interrupt(world);
-            match self.nested.as_deref() {
+            match self.nested.as_deref_mut() {
                 Some(nested) if nested.is_notification(vector) => nested.process_posted(cpu, world.memory()),
                 _ => return Some(vector),
             }
@@ -163,7 +163,7 @@ impl Vcpu {
     #[cold]
     #[inline(never)]
     pub(crate) fn notified_for_l2<C: Cpu, W: World>(&mut self, cpu: &mut C, world: &W, vector: u8) {
-        match self.nested.as_deref() {
+        match self.nested.as_deref_mut() {
             Some(nested) if self.in_l2 && self.activity != Activity::WaitForSipi && nested.is_notification(vector) => {
                 nested.process_posted(cpu, world.memory());
             }
