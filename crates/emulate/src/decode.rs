@@ -8,6 +8,7 @@
 use arch::segment::SegmentName;
 use arch::{Gpr, Width};
 
+use crate::arithmetic::sign_extend;
 use crate::modrm::ModRm;
 use crate::operand::{Alu, BitChange, CodeSize, Instruction, MemoryOperand, Operation, Other, Register};
 use crate::prefix::Prefixes;
@@ -65,25 +66,13 @@ impl Cursor<'_> {
         Ok(byte)
     }
 
-    /// The next `N` bytes as a little-endian number.
-    fn little_endian<const N: usize>(&mut self) -> Result<[u8; N], DecodeError> {
-        let mut value = [0; N];
-        for byte in &mut value {
-            *byte = self.next()?;
-        }
-        Ok(value)
-    }
-
     /// The next `width` as a number extended by its sign.
-    #[inline]
     pub(crate) fn signed(&mut self, width: Width) -> Result<u64, DecodeError> {
-        let value = match width {
-            Width::Byte => i64::from(i8::from_le_bytes(self.little_endian()?)),
-            Width::Word => i64::from(i16::from_le_bytes(self.little_endian()?)),
-            Width::Dword => i64::from(i32::from_le_bytes(self.little_endian()?)),
-            Width::Qword => i64::from_le_bytes(self.little_endian()?),
-        };
-        Ok(value.cast_unsigned())
+        let mut value = 0;
+        for byte in 0..width.bytes() {
+            value |= u64::from(self.next()?) << (8 * byte);
+        }
+        Ok(sign_extend(width, value))
     }
 }
 
@@ -156,10 +145,11 @@ impl Decoder<'_> {
                 let width = if self.prefixes.rex_w() { Width::Qword } else { Width::Dword };
                 self.register_form(Operation::Mov, width, true)
             }
-            0xb6 => self.register_form(Operation::MovZx(Width::Byte), wide, false),
-            0xb7 => self.register_form(Operation::MovZx(Width::Word), wide, false),
-            0xbe => self.register_form(Operation::MovSx(Width::Byte), wide, false),
-            0xbf => self.register_form(Operation::MovSx(Width::Word), wide, false),
+            0xb6 | 0xb7 | 0xbe | 0xbf => {
+                let from = if opcode & 1 == 0 { Width::Byte } else { Width::Word };
+                let operation = if opcode & 8 == 0 { Operation::MovZx(from) } else { Operation::MovSx(from) };
+                self.register_form(operation, wide, false)
+            }
             0xb0 | 0xb1 => self.register_form(Operation::CmpXchg, width, true),
             0xc0 | 0xc1 => self.register_form(Operation::Xadd, width, true),
             0xa3 | 0xab | 0xb3 | 0xbb => {
@@ -209,7 +199,6 @@ impl Decoder<'_> {
     }
 
     /// A register in the reg field of ModRM, memory in the rest.
-    #[inline]
     fn register_form(
         &mut self,
         operation: Operation,

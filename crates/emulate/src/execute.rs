@@ -117,20 +117,16 @@ fn effective_address(registers: &impl Registers, code: CodeSize, instruction: &I
 fn execute(registers: &mut impl Registers, reach: &mut Reach<'_>, place: Place, instruction: &Instruction) {
     let width = instruction.width;
     match (instruction.operation, instruction.other) {
-        (Operation::Mov, Other::Register(register)) if !instruction.to_memory => {
-            let value = reach.load(place, width);
-            registers::write(registers, register, width, value);
-        }
-        (Operation::Mov, other) => {
+        (Operation::Mov, other) if instruction.to_memory => {
             let value = read_other(registers, other, width);
             reach.store(place, width, value);
         }
-        (Operation::MovZx(from), Other::Register(register)) => {
-            let value = reach.load(place, from);
-            registers::write(registers, register, width, value);
-        }
-        (Operation::MovSx(from), Other::Register(register)) => {
-            let value = arithmetic::sign_extend(from, reach.load(place, from));
+        (Operation::Mov | Operation::MovZx(_) | Operation::MovSx(_), Other::Register(register)) => {
+            let value = match instruction.operation {
+                Operation::MovZx(from) => reach.load(place, from),
+                Operation::MovSx(from) => arithmetic::sign_extend(from, reach.load(place, from)),
+                _ => reach.load(place, width),
+            };
             registers::write(registers, register, width, value);
         }
         _ => modify(registers, reach, place, instruction),
@@ -138,6 +134,7 @@ fn execute(registers: &mut impl Registers, reach: &mut Reach<'_>, place: Place, 
 }
 
 /// Those that set flags, or both read and write their memory operand.
+#[inline(never)]
 fn modify(registers: &mut impl Registers, reach: &mut Reach<'_>, place: Place, instruction: &Instruction) {
     let width = instruction.width;
     let in_memory = reach.load(place, width);

@@ -20,7 +20,7 @@ const MOST: usize = 16;
 #[inline]
 pub fn read_operand(
     registers: &impl Registers,
-    memory: &impl GuestMemory,
+    memory: &dyn GuestMemory,
     segment: SegmentName,
     offset: u64,
     into: &mut [u8],
@@ -49,7 +49,7 @@ pub fn read_operand(
 #[inline(never)]
 pub fn write_operand(
     registers: &impl Registers,
-    memory: &impl GuestMemory,
+    memory: &dyn GuestMemory,
     segment: SegmentName,
     offset: u64,
     from: &[u8],
@@ -79,7 +79,7 @@ struct Pieces {
 #[cold]
 fn pieces(
     registers: &impl Registers,
-    memory: &impl GuestMemory,
+    memory: &dyn GuestMemory,
     segment: SegmentName,
     offset: u64,
     length: usize,

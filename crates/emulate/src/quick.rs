@@ -18,7 +18,7 @@ const ADDRESS: u64 = 0x000f_ffff_ffff_f000;
 #[inline]
 pub(crate) fn place(
     registers: &impl Registers,
-    memory: &impl GuestMemory,
+    memory: &dyn GuestMemory,
     segment: SegmentName,
     offset: u64,
     bytes: usize,
@@ -39,7 +39,7 @@ pub(crate) fn place(
 /// The walk: what it leads to, and its entries with where they are; a large page's counts for the levels below it too.
 #[inline]
 fn walk(
-    memory: &impl GuestMemory,
+    memory: &dyn GuestMemory,
     kernel: Kernel,
     linear: Linear,
     write: bool,
@@ -87,7 +87,7 @@ pub struct Remembered {
 impl Remembered {
     /// Walks to the page of `linear`; `None` if this is not the frequent case, or the memory does not last.
     #[inline(never)]
-    pub fn walk(memory: &impl GuestMemory, kernel: Kernel, linear: u64) -> Option<Self> {
+    pub fn walk(memory: &dyn GuestMemory, kernel: Kernel, linear: u64) -> Option<Self> {
         let linear = Linear(linear);
         if !linear.is_canonical() {
             return None;

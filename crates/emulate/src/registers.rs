@@ -74,6 +74,7 @@ pub(crate) fn write(registers: &mut impl Registers, register: Register, width: W
 pub(crate) const ACCUMULATOR: Register = Register { gpr: Gpr::Rax, high_byte: false };
 
 /// Adds to SI, DI or CX, ESI, … as wide as `width` says.
+#[inline(never)]
 pub(crate) fn advance(registers: &mut impl Registers, gpr: Gpr, width: Width, by: u64) {
     let value = registers.gpr(gpr).wrapping_add(by);
     write(registers, Register { gpr, high_byte: false }, width, value);

@@ -8,10 +8,10 @@ use core::ptr::NonNull;
 use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 
 use arch::apic::Register;
-use arch::{HostPhys, Msr};
+use arch::{HostPhys, Msr, PAGE_SIZE};
 use volatile::VolatilePtr;
 
-use crate::interrupts::{ERROR, KICK, NOTIFICATION, SPURIOUS, TIMER};
+use crate::interrupts::{ERROR, KICK, SPURIOUS, TIMER};
 use crate::{control, cpuid, msr, percpu, physmem, tsc};
 
 const BASE_ENABLE: u64 = 1 << 11;
@@ -23,7 +23,6 @@ const ICR_INIT: u32 = 5 << 8;
 const ICR_STARTUP: u32 = 6 << 8;
 const ICR_PENDING: u32 = 1 << 12;
 const ICR_ASSERT: u32 = 1 << 14;
-const NOTIFY: u32 = ICR_ASSERT | NOTIFICATION as u32;
 const SVR_ENABLE: u32 = 1 << 8;
 const LVT_MASKED: u32 = 1 << 16;
 const LVT_NMI: u32 = 4 << 8;
@@ -169,30 +168,60 @@ pub fn kick(number: u32) {
     }
 }
 
-/// The same for interrupts that were posted to the vCPU that runs there: a processor that can takes them in without leaving
-/// its guest. `requests` are the descriptor's, and `virtual_apic` is the page into which they go. False if it had to be a kick.
-pub fn notify(number: u32, requests: &[AtomicU64; 4], virtual_apic: &[AtomicU32; 1024]) -> bool {
+/// Of what a processor is told that takes in posted interrupts by itself.
+pub struct Notice<'a> {
+    vector: u8,
+    requests: &'a [AtomicU64; 4],
+    virtual_apic: *const u8,
+    state: &'a AtomicU32,
+    expected: u32,
+}
+
+impl<'a> Notice<'a> {
+    /// The notification has this `vector`; the descriptor these `requests`, which go to this page. It is for the guest that runs
+    /// while `state` is `expected`.
+    pub const fn new<T>(
+        vector: u8,
+        requests: &'a [AtomicU64; 4],
+        virtual_apic: &'a T,
+        state: &'a AtomicU32,
+        expected: u32,
+    ) -> Self {
+        const { assert!(size_of::<T>() as u64 == PAGE_SIZE) };
+        Self { vector, requests, virtual_apic: core::ptr::from_ref(virtual_apic).cast(), state, expected }
+    }
+}
+
+/// The same for interrupts that were posted to the guest that runs there: a processor that can takes them in without leaving
+/// its guest. False if it had to be a kick.
+pub fn notify(number: u32, notice: &Notice<'_>) -> bool {
     let Some(other) = percpu::of(number) else { return false };
+    let notification = ICR_ASSERT | u32::from(notice.vector);
     if KICKS_ARE_NMIS.load(Ordering::Relaxed) {
         core::sync::atomic::fence(Ordering::SeqCst);
-        // SAFETY: it reads both and writes the ICR, as `command` does; the APIC is in x2APIC mode.
-        unsafe { notify_or_kick(requests, virtual_apic, other.apic_id()) == NOTIFY }
+        let &Notice { requests, virtual_apic, state, expected, .. } = notice;
+        // SAFETY: it reads what it is given, of the page less than there is, and writes the ICR, as `command` does; the APIC is
+        // in x2APIC mode.
+        unsafe {
+            notify_or_kick(requests, virtual_apic, other.apic_id(), notification, state, expected) == notification
+        }
     } else {
-        command(other.apic_id(), NOTIFY);
+        command(other.apic_id(), notification);
         true
     }
 }
 
-// On Bochs a notification does the same harm as a kick when an interrupt waits in the page, and delivers vector 255 when no
-// request is left in the descriptor: then it is a kick. Bochs turns to another processor only behind a stretch of code without
+// On Bochs a notification does the same harm as a kick when an interrupt waits in the page, or when another guest runs, and
+// delivers vector 255 when no request is left in the descriptor: then it is a kick. Bochs turns to another processor only behind a stretch of code without
 // a jump, of at most 32 instructions within a page, so that nothing comes between look and send.
 global_asm!(
     r#"
     .section .text.notify, "ax"
     .balign 128
 notify_or_kick:
-    mov r8d, {notification}
-    mov ecx, {kick}
+    mov r10d, {kick}
+    cmp [r8], r9d
+    cmovne ecx, r10d
     mov eax, [rsi + 0x200]
     or eax, [rsi + 0x210]
     or eax, [rsi + 0x220]
@@ -201,25 +230,32 @@ notify_or_kick:
     or eax, [rsi + 0x250]
     or eax, [rsi + 0x260]
     or eax, [rsi + 0x270]
-    cmovnz r8d, ecx
+    cmovnz ecx, r10d
     mov rax, [rdi]
     or rax, [rdi + 8]
     or rax, [rdi + 16]
     or rax, [rdi + 24]
-    cmovz r8d, ecx
-    mov eax, r8d
+    cmovz ecx, r10d
+    mov eax, ecx
     mov ecx, {icr}
     wrmsr
     ret
     "#,
-    notification = const NOTIFY,
     kick = const ICR_ASSERT | ICR_NMI,
     icr = const Msr::X2APIC_FIRST.0 + Register::ICR.0 as u32 / 16,
 );
 
 unsafe extern "sysv64" {
-    /// The third argument, in EDX, is the high half of the command, the destination; the low half is returned.
-    fn notify_or_kick(requests: &[AtomicU64; 4], virtual_apic: &[AtomicU32; 1024], destination: u32) -> u32;
+    /// The third argument, in EDX, is the high half of the command, the destination; the low half, `notification` or a kick, is
+    /// returned.
+    fn notify_or_kick(
+        requests: &[AtomicU64; 4],
+        virtual_apic: *const u8,
+        destination: u32,
+        notification: u32,
+        state: &AtomicU32,
+        expected: u32,
+    ) -> u32;
 }
 
 /// Where kicks are NMIs: takes the notification of posts that L0 has just taken out of the descriptor, which must not find it

@@ -6,14 +6,13 @@
 //! meet a VMCS for the first time; [`crate::vmx::load`] and [`crate::vmx::clear`] make every meeting a first one.
 
 use core::arch::{asm, global_asm};
-use core::mem::offset_of;
 use core::sync::atomic::Ordering;
 
 use arch::{Gpr, GuestRegs};
 use vmcs::Access;
 use vmcs::fields::{HOST_RIP, HOST_RSP};
 
-use crate::percpu::{self, PerCpu};
+use crate::percpu;
 use crate::vmx::{CurrentVmcs, VmFail};
 
 // VM exits clear RFLAGS (SDM 3C, "Loading Host RIP, RSP, SSP, and RFLAGS"), so that at the final RET carry and zero are
@@ -124,12 +123,7 @@ macro_rules! enter_by {
 #[inline(always)]
 pub unsafe fn enter(regs: &mut GuestRegs, launched: bool) -> Result<(), VmFail> {
     let regs = core::ptr::from_mut(regs);
-    let entered: u64;
-    // SAFETY: GS base points at this processor's data.
-    unsafe {
-        asm!("mov {}, gs:[{}]", out(reg) entered, const offset_of!(PerCpu, entered), options(readonly, nostack, preserves_flags));
-    }
-    if entered != regs.addr() as u64 {
+    if percpu::entered() != regs.addr() as u64 {
         // SAFETY: the caller's promise.
         return unsafe { enter_first(regs, launched) };
     }

@@ -16,6 +16,8 @@ pub const KICK: u8 = 0xf0;
 /// Interrupts were posted to the vCPU that runs on this processor. Where the processor takes posted interrupts in by itself
 /// it never arrives while that guest runs; else it is a kick.
 pub const NOTIFICATION: u8 = 0xf1;
+/// The same of the L2 that runs on this processor.
+pub const NOTIFICATION_OF_L2: u8 = 0xf2;
 /// The local APIC's timer.
 pub const TIMER: u8 = 0xef;
 /// The local APIC's error interrupt.
@@ -33,7 +35,7 @@ unsafe extern "C" {
 pub fn dispatch(vector: u8) {
     let this = percpu::this();
     match vector {
-        KICK | NOTIFICATION => {
+        KICK | NOTIFICATION | NOTIFICATION_OF_L2 => {
             this.kicks.fetch_add(1, Ordering::Release);
             this.kicked.store(true, Ordering::Release);
         }

@@ -147,6 +147,34 @@ pub fn number() -> u32 {
     number
 }
 
+/// [`PerCpu::entered`] of the processor that executes this.
+#[inline(always)]
+pub(crate) fn entered() -> u64 {
+    let entered;
+    // SAFETY: GS base points at this processor's data.
+    unsafe {
+        asm!("mov {}, gs:[{}]", out(reg) entered, const offset_of!(PerCpu, entered), options(readonly, nostack, preserves_flags));
+    }
+    entered
+}
+
+/// [`PerCpu::current_vmcs`] and [`PerCpu::entered`] from now on.
+#[inline(always)]
+pub(crate) fn set_current_vmcs(region: u64, entered: u64) {
+    // SAFETY: GS base points at this processor's data, of which nobody else writes these.
+    unsafe {
+        asm!(
+            "mov gs:[{current_offset}], {region}",
+            "mov gs:[{entered_offset}], {entered}",
+            current_offset = const offset_of!(PerCpu, current_vmcs),
+            entered_offset = const offset_of!(PerCpu, entered),
+            region = in(reg) region,
+            entered = in(reg) entered,
+            options(nostack, preserves_flags),
+        );
+    }
+}
+
 /// The data of processor `number`, if it has been started.
 pub fn of(number: u32) -> Option<&'static PerCpu> {
     let address = ALL.get(number as usize)?.load(Ordering::Acquire);

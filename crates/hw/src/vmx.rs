@@ -182,6 +182,20 @@ macro_rules! with_address {
     }};
 }
 
+/// The same where a failure is a bug of ours: it leaves the function. Carry or zero is one, which no other instruction need tell
+/// apart.
+macro_rules! on_address {
+    ($instruction:literal, $region:expr) => {
+        asm!(
+            concat!($instruction, " [{}]"),
+            "jbe {failed}",
+            in(reg) core::ptr::from_ref($region),
+            failed = label { return Err(crate::enter::failure()) },
+            options(nostack),
+        )
+    };
+}
+
 fn outcome((invalid, valid): (u8, u8)) -> Result<(), VmFail> {
     match (invalid, valid) {
         (0, 0) => Ok(()),
@@ -211,21 +225,43 @@ pub unsafe fn clear(region: HostPhys) -> Result<(), VmFail> {
 /// The processor is in VMX root operation; `region` is a VMCS region of L0 with the revision written to it, cleared
 /// before its first use and not active on another processor. One [`CurrentVmcs`] exists on a processor at a time.
 pub unsafe fn load(region: HostPhys) -> Result<CurrentVmcs, VmFail> {
-    // SAFETY: the caller's promise. Carry or zero is a failure, which no other instruction need tell apart.
-    unsafe {
-        asm!(
-            "vmptrld [{}]",
-            "jbe {failed}",
-            in(reg) &region.0,
-            failed = label { return Err(crate::enter::failure()) },
-            options(nostack),
-        );
-    }
-    let this = percpu::this();
-    this.entered.store(0, Ordering::Relaxed);
-    this.current_vmcs.store(region.0, Ordering::Relaxed);
+    // SAFETY: the caller's promise; nothing is said of registers.
+    unsafe { load_entered(&region, 0) }
+}
+
+/// [`load`] and [`set_entered`] in one.
+///
+/// # Safety
+/// As for both.
+#[inline(always)]
+pub unsafe fn load_entered(region: &HostPhys, registers: u64) -> Result<CurrentVmcs, VmFail> {
+    // SAFETY: the caller's promise.
+    unsafe { on_address!("vmptrld", region) };
+    percpu::set_current_vmcs(region.0, registers);
     // SAFETY: it is current now.
     Ok(unsafe { CurrentVmcs::assume() })
+}
+
+/// Does `work` on the VMCS in `region` and clears it; then the one in `then` is this processor's current one, which has been entered
+/// with what [`entered`] gave for it.
+///
+/// # Safety
+/// As for [`load`] of both and [`set_entered`] of the second. They are two.
+#[inline(always)]
+pub unsafe fn visit(
+    region: &HostPhys,
+    then: &HostPhys,
+    registers: u64,
+    work: impl FnOnce(&mut CurrentVmcs),
+) -> Result<CurrentVmcs, VmFail> {
+    // SAFETY: the caller's promise.
+    unsafe { on_address!("vmptrld", region) };
+    // SAFETY: it is current now, until the next line but one.
+    work(&mut unsafe { CurrentVmcs::assume() });
+    // SAFETY: the caller's promise.
+    unsafe { on_address!("vmclear", region) };
+    // SAFETY: the caller's promise.
+    unsafe { load_entered(then, registers) }
 }
 
 /// The current VMCS has been launched since it was cleared, with its registers at the address that [`entered`] gave for it.
@@ -241,7 +277,7 @@ pub unsafe fn set_entered(registers: u64) {
 #[inline(always)]
 #[must_use]
 pub fn entered() -> u64 {
-    percpu::this().entered.load(Ordering::Relaxed)
+    percpu::entered()
 }
 
 /// The current VMCS of this processor, reached by VMREAD and VMWRITE.

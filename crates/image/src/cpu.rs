@@ -43,6 +43,34 @@ impl<'a> Processor<'a> {
     }
 }
 
+impl Processor<'_> {
+    /// Another VMCS becomes the current one: it is kept how this one was entered.
+    #[inline(always)]
+    fn leave(&mut self, next: Which) {
+        self.own.entered[self.current as usize] = vmx::entered();
+        self.current = next;
+    }
+}
+
+impl Own {
+    /// A VMCS, and with which registers it was entered.
+    #[inline(always)]
+    const fn with(&self, which: Which) -> (&HostPhys, u64) {
+        let region = match which {
+            Which::Vmcs01 => &self.vmcs01,
+            Which::Vmcs02 => &self.vmcs02,
+        };
+        (region, self.entered[which as usize])
+    }
+}
+
+#[cold]
+#[inline(never)]
+#[expect(clippy::panic, reason = "a bug of L0: the regions were prepared when the vCPU was made")]
+fn no_vmcs(_: VmFail) -> CurrentVmcs {
+    panic!("VMPTRLD or VMCLEAR of a VMCS that was prepared failed")
+}
+
 impl nested::Processor for Processor<'_> {
     type Vmcs = CurrentVmcs;
     type Tables = Tables;
@@ -53,27 +81,20 @@ impl nested::Processor for Processor<'_> {
     }
 
     #[inline(always)]
-    #[expect(clippy::panic, reason = "a bug of L0: the regions were prepared when the vCPU was made")]
     fn make_current(&mut self, which: Which) {
-        match self.current {
-            Which::Vmcs01 => self.own.entered[0] = vmx::entered(),
-            Which::Vmcs02 => self.own.entered[1] = vmx::entered(),
-            // SAFETY: the region is L0's, active on this processor only.
-            Which::Shadow => _ = unsafe { vmx::clear(self.own.shadow) },
-        }
-        self.current = which;
-        let (region, entered) = match which {
-            Which::Vmcs01 => (self.own.vmcs01, self.own.entered[0]),
-            Which::Vmcs02 => (self.own.vmcs02, self.own.entered[1]),
-            Which::Shadow => (self.own.shadow, 0),
-        };
-        // SAFETY: the region was made for this vCPU, has the revision and was cleared; `self.vmcs` is given up for it.
-        match unsafe { vmx::load(region) } {
-            Ok(vmcs) => self.vmcs = vmcs,
-            Err(_) => panic!("VMPTRLD of a VMCS that was prepared failed"),
-        }
-        // SAFETY: it is what was said of this VMCS on this processor, where it has stayed active.
-        unsafe { vmx::set_entered(entered) };
+        self.leave(which);
+        let (region, entered) = self.own.with(which);
+        // SAFETY: the region was made for this vCPU, has the revision and was cleared; `self.vmcs` is given up for it. It is what
+        // was said of this VMCS on this processor, where it has stayed active.
+        self.vmcs = unsafe { vmx::load_entered(region, entered) }.unwrap_or_else(no_vmcs);
+    }
+
+    #[inline(always)]
+    fn with_shadow(&mut self, then: Which, work: impl FnOnce(&mut CurrentVmcs)) {
+        self.leave(then);
+        let (region, entered) = self.own.with(then);
+        // SAFETY: as above of both; nobody has another value for the shadow VMCS.
+        self.vmcs = unsafe { vmx::visit(&self.own.shadow, region, entered, work) }.unwrap_or_else(no_vmcs);
     }
 
     #[inline(always)]

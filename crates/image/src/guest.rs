@@ -115,7 +115,7 @@ pub(crate) fn make(
     let has_vmx = description.nested;
     let shadowing = if has_vmx && on.vmcs_shadowing && can_shadow(&machine) {
         let (vmread, vmwrite) = (page()?, page()?);
-        nested::fill_shadowing_bitmaps(vmread, vmwrite);
+        nested::fill_shadowing_bitmaps(&machine, vmread, vmwrite);
         Some((physmem::physical(vmread), physmem::physical(vmwrite)))
     } else {
         None
@@ -265,9 +265,11 @@ fn frames(bytes: usize) -> Result<HostPhys, Sentence> {
 
 /// Puts `value` where it stays for the rest of the run.
 pub(crate) fn leak_one<T>(value: T) -> Result<&'static mut T, Sentence> {
-    let mut value = Some(value);
-    let made = leak(1, |_| value.take())?;
-    made.first_mut().and_then(Option::as_mut).ok_or_else(no_memory_for_tables)
+    let place = physmem::pointer::<T>(frames(size_of::<T>())?);
+    // SAFETY: the frames are free RAM, page-aligned, large enough, and nobody else's from now on.
+    unsafe { place.write(value) };
+    // SAFETY: it was just written, and this is the only reference.
+    Ok(unsafe { &mut *place })
 }
 
 /// A sentence, cut where it is too long to keep.

@@ -65,6 +65,7 @@ impl GuestRam {
     }
 
     /// Splits an access of `length` bytes at `at` where pieces end, and checks all of it before `each` touches any.
+    #[inline]
     fn split(
         &self,
         at: u64,
@@ -84,6 +85,24 @@ impl GuestRam {
             }
         }
         Ok(())
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn read_split(&self, at: GuestPhys, into: &mut [u8]) -> Result<(), OutsideMemory> {
+        self.split(at.get(), into.len(), |piece, offset, part| {
+            // `split` has checked that the part lies inside the piece.
+            let _ = piece.read(offset, &mut into[part]);
+        })
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn write_split(&self, at: GuestPhys, from: &[u8]) -> Result<(), OutsideMemory> {
+        self.split(at.get(), from.len(), |piece, offset, part| {
+            // As in `read_split`.
+            let _ = piece.write(offset, &from[part]);
+        })
     }
 }
 
@@ -116,23 +135,13 @@ impl GuestMemory for GuestRam {
     #[inline]
     fn read(&self, at: GuestPhys, into: &mut [u8]) -> Result<(), OutsideMemory> {
         let (piece, offset) = self.find(at.get())?;
-        piece.read(offset, into).or_else(|OutsideMemory| {
-            self.split(at.get(), into.len(), |piece, offset, part| {
-                // `split` has checked that the part lies inside the piece.
-                let _ = piece.read(offset, &mut into[part]);
-            })
-        })
+        piece.read(offset, into).or_else(|OutsideMemory| self.read_split(at, into))
     }
 
     #[inline]
     fn write(&self, at: GuestPhys, from: &[u8]) -> Result<(), OutsideMemory> {
         let (piece, offset) = self.find(at.get())?;
-        piece.write(offset, from).or_else(|OutsideMemory| {
-            self.split(at.get(), from.len(), |piece, offset, part| {
-                // As in `read`.
-                let _ = piece.write(offset, &from[part]);
-            })
-        })
+        piece.write(offset, from).or_else(|OutsideMemory| self.write_split(at, from))
     }
 
     #[inline(always)]

@@ -6,7 +6,7 @@ use hw::frames::{FRAMES, zeroed_frame};
 use hw::guest_state::GuestState;
 use hw::percpu;
 use hw::vmx::{self, CurrentVmcs, VmFail};
-use nested::{ApicPages, Update};
+use nested::{ApicPages, Posting, Update};
 use sched::{Counters, Set, State};
 use vcpu::{Activity, ApicHelp, Identity, Left, Stop, Vcpu};
 use vlapic::Bus as _;
@@ -88,13 +88,6 @@ impl Resident {
             vpid02: L2_VPIDS + pages.vpid,
             ept02: None,
         };
-        if guest.has_vmx {
-            give_vmx(guest, &mut vcpu, &mut own, &pages)?;
-            // SAFETY: as above; the VMCS that was current meanwhile is not used any more.
-            current = unsafe { vmx::load(vmcs) }.map_err(vmcs_failed)?;
-        }
-        let mut cpu = Processor::new(current, &mut own, nested::Which::Vmcs01);
-        vcpu.write_vmcs(&mut cpu, &guest.controls, &pages);
         let mut hardware = guest.apic.hardware;
         if guest.on_bochs && guest.gets_kicks {
             // ARCHITECTURE.md, "Errors of the emulator".
@@ -102,6 +95,17 @@ impl Resident {
         }
         // A notification that comes too late means nothing to another vCPU; but Bochs makes an interrupt of it.
         hardware.posting &= hardware.delivery && !(guest.on_bochs && shares);
+        if guest.has_vmx {
+            // Bochs wants more than the manual.
+            let alignment = if guest.on_bochs { PAGE_SIZE } else { 64 };
+            let posting =
+                hardware.posting.then_some(Posting { notification: hw::interrupts::NOTIFICATION_OF_L2, alignment });
+            give_vmx(guest, &mut vcpu, &mut own, &pages, posting)?;
+            // SAFETY: as above; the VMCS that was current meanwhile is not used any more.
+            current = unsafe { vmx::load(vmcs) }.map_err(vmcs_failed)?;
+        }
+        let mut cpu = Processor::new(current, &mut own, nested::Which::Vmcs01);
+        vcpu.write_vmcs(&mut cpu, &guest.controls, &pages);
         if index == 0 {
             defmt::info!("the processor helps the guest's APICs with {}", hardware);
         }
@@ -281,6 +285,9 @@ impl Resident {
                 transitions.failed_instructions,
                 transitions.failed_entries
             );
+            if transitions.posted > 0 {
+                defmt::info!("  interrupts that L1 had posted: given to L2 {=u64} times", transitions.posted);
+            }
         }
         let Some(counts) = self.vcpu.deferred_counts() else { return };
         for ((name, deferred), drained) in Update::NAMES.iter().zip(counts.deferred).zip(counts.drained) {
@@ -295,7 +302,13 @@ impl Resident {
 const L2_VPIDS: u16 = 0x100;
 
 /// Makes what the vCPU needs to run guests of L1: vmcs02, a shadow VMCS where the processor has them, tables for L2's memory.
-fn give_vmx(guest: &Guest, vcpu: &mut Vcpu, own: &mut Own, pages: &vcpu::Pages) -> Result<(), Sentence> {
+fn give_vmx(
+    guest: &Guest,
+    vcpu: &mut Vcpu,
+    own: &mut Own,
+    pages: &vcpu::Pages,
+    posting: Option<Posting>,
+) -> Result<(), Sentence> {
     let region = |revision: u32| {
         let region = zeroed_frame().ok_or_else(no_memory)?;
         // SAFETY: the frame was just allocated for this and is nobody else's.
@@ -318,7 +331,7 @@ fn give_vmx(guest: &Guest, vcpu: &mut Vcpu, own: &mut Own, pages: &vcpu::Pages) 
     };
     let nested_pages =
         nested::Pages::new(page()?, guest.msr_bitmap_words, page()?, guest.shadowing.is_some().then_some(own.shadow));
-    let base = vcpu.nested_base(&guest.controls, pages, own.vpid02, guest.shadowing.is_some());
+    let base = vcpu.nested_base(&guest.controls, pages, own.vpid02, guest.shadowing.is_some(), posting);
     let nested = move_in_nested(|| nested::Nested::new(&guest.machine, base, nested_pages))?;
     vcpu.give_vmx(nested);
     own.ept02 = Some(ept::Shadows::new(ept::Pool::new(TableFrames::default(), EPT02_FRAMES)).ok_or_else(no_memory)?);

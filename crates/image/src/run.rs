@@ -114,6 +114,12 @@ pub(crate) fn virtual_machine_ended(all: &Scheduler, guest: &Guest) {
     if guest.vm.posted() > 0 {
         defmt::info!("{=u64} interrupts reached a vCPU on another processor without an exit there", guest.vm.posted());
     }
+    if guest.vm.posted_to_l2() > 0 {
+        defmt::info!(
+            "{=u64} posts of L1 reached an L2 on another processor without an exit there",
+            guest.vm.posted_to_l2()
+        );
+    }
     if stop.is_forced() {
         defmt::error!("{}", stop);
     }

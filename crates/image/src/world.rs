@@ -2,6 +2,7 @@
 
 use arch::apic::Message;
 use arch::{GuestPhys, Width};
+use nested::Posted;
 use vcpu::{Report, Stop, World};
 use vlapic::{Bus, Identity, Mailbox, Reason};
 
@@ -106,6 +107,10 @@ impl World for Place {
 
     fn becomes_hypervisor(&self) {
         self.vm.becomes_hypervisor(self.index);
+    }
+
+    fn l2_takes_posts(&self, posted: Option<&Posted>) {
+        self.vm.l2_takes_posts(self.index, posted);
     }
 
     fn stop(&self) -> Option<Stop> {

@@ -14,6 +14,8 @@ pub struct Transitions {
     pub exits_to_l1: u64,
     /// Exits of L2 that L0 handled by itself.
     pub exits_to_l0: u64,
+    /// Times that L0, not the processor, gave L2 what L1 had posted.
+    pub posted: u64,
     /// VM exits of L1 for VMX instructions.
     pub instructions: u64,
 }

@@ -113,10 +113,10 @@ impl Nested {
         }
         let kept = self.kept(&vmcs01);
         if self.pages.shadow_vmcs.is_some() {
-            cpu.make_current(Which::Shadow);
-            self.read_shadow(cpu.vmcs());
+            cpu.with_shadow(Which::Vmcs02, |shadow| self.read_shadow(shadow));
+        } else {
+            cpu.make_current(Which::Vmcs02);
         }
-        cpu.make_current(Which::Vmcs02);
         let parts = self.parts_to_check(&Vmcs02::assume(cpu.vmcs()));
         if !parts.is_empty()
             && let Some(rule) = self.broken_rule(&Vmcs02::assume(cpu.vmcs()), memory, parts, &kept, l1)
@@ -269,12 +269,12 @@ impl Nested {
         });
     }
 
-    /// The value that the timer has at `now`, for "save VMX-preemption timer value".
-    pub(crate) fn timer_value(&self, now: u64) -> Option<u32> {
+    /// The value that the timer has now, for "save VMX-preemption timer value".
+    pub(crate) fn timer_value(&self, cpu: &impl Processor) -> Option<u32> {
         let exit = ExitControls::from_bits_retain(self.vmcs12.read(VM_EXIT_CONTROLS));
         let deadline = self.timer_deadline.filter(|_| exit.contains(ExitControls::SAVE_PREEMPTION_TIMER_VALUE))?;
         let shift = self.capabilities.misc.preemption_timer_shift();
-        let left = (deadline >> shift).saturating_sub(now >> shift);
+        let left = (deadline >> shift).saturating_sub(cpu.tsc() >> shift);
         Some(u32::try_from(left).unwrap_or(u32::MAX))
     }
 

@@ -47,6 +47,15 @@ pub struct Vectoring {
     pub instruction_length: u32,
 }
 
+/// L2 has run and stopped.
+#[derive(Clone, Copy, Debug)]
+struct Left {
+    /// What it was doing, as L0 keeps it.
+    activity: u32,
+    /// An NMI that L0 gives to L1 ended its run.
+    by_nmi: bool,
+}
+
 /// Why an entry failed after the checks of controls and host state.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct FailedEntry {
@@ -92,7 +101,7 @@ impl Nested {
         if EventInfo(vmcs12.read(IDT_VECTORING_INFO)).has_error_code() {
             take!(IDT_VECTORING_ERROR_CODE);
         }
-        self.leave_l2(cpu, memory, msrs, activity, false)
+        self.resume_l1(cpu, memory, msrs, Some(Left { activity, by_nmi: false }))
     }
 
     /// L1 gets an exit that L0 made.
@@ -126,8 +135,8 @@ impl Nested {
             vmcs12.write(GUEST_PHYSICAL_ADDRESS, address);
             vmcs12.write(GUEST_LINEAR_ADDRESS, vmcs02.read(GUEST_LINEAR_ADDRESS));
         }
-        let is_nmi = exit.reason == ExitReason::EXCEPTION_OR_NMI.0 && exit.interruption.is(EventKind::Nmi);
-        self.leave_l2(cpu, memory, msrs, activity, is_nmi)
+        let by_nmi = exit.reason == ExitReason::EXCEPTION_OR_NMI.0 && exit.interruption.is(EventKind::Nmi);
+        self.resume_l1(cpu, memory, msrs, Some(Left { activity, by_nmi }))
     }
 
     /// An entry fails with an exit: nothing of the guest's state is saved, the host's is loaded (SDM 3C 27.8 "VM-Entry
@@ -144,7 +153,7 @@ impl Nested {
         // What the entry loaded into vmcs02 was vmcs12's; nothing there is newer. Its event was not injected, and is not to be
         // by the next entry.
         Vmcs02::assume(cpu.vmcs()).write(VM_ENTRY_INTERRUPTION_INFO, EventInfo::NONE.0);
-        self.resume_l1(cpu, memory, msrs, None, false)
+        self.resume_l1(cpu, memory, msrs, None)
     }
 
     /// The processor found fault with vmcs02 although the checks had not: L1 is told what the processor said.
@@ -162,18 +171,11 @@ impl Nested {
         self.exit_from_failed_entry(cpu, memory, msrs, FailedEntry { reason, qualification })
     }
 
-    /// Saves what of L2 is saved at once, and lets L1 run.
-    #[inline]
-    fn leave_l2<P: Processor, M: L1Memory>(
-        &mut self,
-        cpu: &mut P,
-        memory: &M,
-        msrs: &mut impl Msrs<P>,
-        activity: u32,
-        is_nmi: bool,
-    ) -> Result<(), Abort> {
+    /// Saves what of L2 is saved at once; what of its state L1 keeps.
+    #[inline(always)]
+    fn save_l2<P: Processor>(&mut self, cpu: &mut P, activity: u32) -> Carried {
         self.transitions.exits_to_l1 += 1;
-        if let Some(value) = self.timer_value(cpu.tsc()) {
+        if let Some(value) = self.timer_value(cpu) {
             self.vmcs12.write(VMX_PREEMPTION_TIMER_VALUE, value);
         }
         let vmcs02 = Vmcs02::assume(cpu.vmcs());
@@ -197,41 +199,44 @@ impl Nested {
         let event = vmcs12.read(VM_ENTRY_INTERRUPTION_INFO);
         vmcs12.write(VM_ENTRY_INTERRUPTION_INFO, event & 0x7fff_ffff);
         self.stale = self.saved;
-        let carried = self.carried(&Vmcs02::assume(cpu.vmcs()));
-        let count = self.vmcs12.read(VM_EXIT_MSR_STORE_COUNT);
-        if count != 0 {
-            let list = GuestPhys(self.vmcs12.read(VM_EXIT_MSR_STORE_ADDR));
-            if msr_lists::store(cpu, memory, msrs, list, count).is_err() {
-                return Err(self.abort(memory, Abort::SavingGuestMsrs));
-            }
-        }
-        self.resume_l1(cpu, memory, msrs, Some(carried), is_nmi)
+        self.carried(&Vmcs02::assume(cpu.vmcs()))
     }
 
-    /// vmcs01 becomes current, and L1 continues in the host state of vmcs12. The one way from L2 to L1; work for vmcs01 that
-    /// had to wait until now is done here.
+    /// vmcs01 becomes current, and L1 continues in the host state of vmcs12, after L2 has `left`, if it ran. The one way from L2 to
+    /// L1; work for vmcs01 that had to wait until now is done here.
+    #[inline(never)]
     fn resume_l1<P: Processor, M: L1Memory>(
         &mut self,
         cpu: &mut P,
         memory: &M,
         msrs: &mut impl Msrs<P>,
-        carried: Option<Carried>,
-        is_nmi: bool,
+        left: Option<Left>,
     ) -> Result<(), Abort> {
+        let mut carried = None;
+        if let Some(left) = left {
+            carried = Some(self.save_l2(cpu, left.activity));
+            let count = self.vmcs12.read(VM_EXIT_MSR_STORE_COUNT);
+            if count != 0 {
+                let list = GuestPhys(self.vmcs12.read(VM_EXIT_MSR_STORE_ADDR));
+                if msr_lists::store(cpu, memory, msrs, list, count).is_err() {
+                    return Err(self.abort(memory, Abort::SavingGuestMsrs));
+                }
+            }
+        }
         self.operation = Operation::Root;
         self.entry_pending = false;
         self.timer_deadline = None;
         self.mtf_pending = false;
         if self.pages.shadow_vmcs.is_some() {
-            cpu.make_current(Which::Shadow);
-            self.fill_shadow(cpu.vmcs());
+            cpu.with_shadow(Which::Vmcs01, |shadow| self.fill_shadow(shadow));
+        } else {
+            cpu.make_current(Which::Vmcs01);
         }
-        cpu.make_current(Which::Vmcs01);
         let mut vmcs01 = Vmcs01::assume(cpu.vmcs());
         self.deferred.drain(&mut vmcs01);
         self.load_host_state(&mut vmcs01, carried.as_ref());
         let mut interruptibility = vmcs01.read(GUEST_INTERRUPTIBILITY_INFO) & BLOCKED_BY_NMI;
-        if is_nmi {
+        if left.is_some_and(|left| left.by_nmi) {
             interruptibility |= BLOCKED_BY_NMI;
         } else if carried.is_some() && !self.has_virtual_nmis() {
             // Blocking by NMI is the processor's own, for L1 and L2 alike.

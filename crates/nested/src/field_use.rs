@@ -32,7 +32,7 @@ pub(crate) enum Topic {
     Exceptions = 2,
     /// TSC offset and multiplier.
     Tsc = 3,
-    /// Virtual-APIC page, APIC-access page.
+    /// Virtual-APIC page, APIC-access page, posted interrupts.
     Apic = 4,
     /// EPT pointer and VPID.
     AddressSpace = 5,
@@ -191,7 +191,7 @@ fn merge(field: &FieldInfo) -> Merge {
     if is!(TSC_OFFSET | TSC_MULTIPLIER) {
         return Merge::Topic(Topic::Tsc);
     }
-    if is!(VIRTUAL_APIC_PAGE_ADDR | APIC_ACCESS_ADDR) {
+    if is!(VIRTUAL_APIC_PAGE_ADDR | APIC_ACCESS_ADDR | POSTED_INTR_NV | POSTED_INTR_DESC_ADDR) {
         return Merge::Topic(Topic::Apic);
     }
     if is!(MSR_BITMAP) {
@@ -220,7 +220,9 @@ fn parts(field: &FieldInfo) -> Parts {
     macro_rules! is {
         ($($field:ident)|+) => { [$($field.encoding()),+].contains(&field.encoding) };
     }
-    let never = is!(GUEST_RSP
+    // What RIP may be is looked at in any case.
+    let never = is!(GUEST_RIP
+        | GUEST_RSP
         | HOST_RSP
         | HOST_IA32_SYSENTER_CS
         | GUEST_SYSENTER_CS
@@ -267,7 +269,6 @@ fn parts(field: &FieldInfo) -> Parts {
                 Parts::CONTROLS
             }
         }
-        Group::Guest if is!(GUEST_RIP) => Parts::RIP_RFLAGS,
         Group::Guest if is!(GUEST_CR3) => Parts::REGISTERS | Parts::PDPTES,
         Group::Guest if is!(GUEST_IA32_DEBUGCTL) => Parts::REGISTERS | Parts::NON_REGISTER,
         Group::Guest if is!(GUEST_DR7 | GUEST_IA32_PAT | GUEST_SYSENTER_ESP | GUEST_SYSENTER_EIP) => Parts::REGISTERS,

@@ -45,6 +45,7 @@ impl Nested {
     }
 
     /// Writes L1's state, but for what lists load. `carried` is what L2 leaves; none if L2 did not run.
+    #[inline(always)]
     pub(crate) fn load_host_state(&mut self, vmcs01: &mut Vmcs01<'_, impl Access>, carried: Option<&Carried>) {
         self.load_control_registers(vmcs01, carried);
         let vmcs12 = &self.vmcs12;

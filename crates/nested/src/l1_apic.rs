@@ -126,6 +126,19 @@ impl L1Apic {
         }
     }
 
+    /// Whether an interrupt with this vector would be pending as soon as it came.
+    pub fn would_take(&self, vector: u8) -> bool {
+        let page =
+            self.lent.filter(|assist| assist.tpr_shadow).and(self.pages.as_ref()).map(|pages| pages.virtual_apic);
+        let serviced = match page {
+            Some(page) if self.is_delivered_by_processor() => page.vectors(Register::ISR).highest(),
+            _ => self.registers.highest_in_service().map(|vector| vector.0),
+        };
+        let task = page.map_or(self.registers.ppr().into(), |page| page.read(Register::TPR)) >> 4 & 0xf;
+        let priority = u32::from(serviced.unwrap_or(0) >> 4).max(task);
+        self.registers.identity().software_enabled && u32::from(vector >> 4) > priority
+    }
+
     /// The class of the highest request, if only the task priority can hold it back; 0 otherwise.
     fn highest_waiting(&self) -> u8 {
         let class = |vector: Option<arch::Vector>| vector.map_or(0, |vector| vector.0 >> 4);

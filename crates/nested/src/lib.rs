@@ -78,5 +78,5 @@ pub use route::Route;
 pub use save::{BadState, SAVED_BYTES};
 pub use seam::{L1Memory, Msrs, NoSuchMsr, Processor, Which};
 pub use shadow::fill_bitmaps as fill_shadowing_bitmaps;
-pub use state::{Base, Nested, Operation, Page, Pages};
+pub use state::{Base, Nested, Operation, Page, Pages, Posted, Posting};
 pub use vmcs12::{REVISION, Vmcs12};

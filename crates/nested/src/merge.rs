@@ -38,16 +38,12 @@ impl Nested {
         kept: &Kept,
         tsc_offset: u64,
     ) {
-        let mut topics = if self.is_merged { Topics::default() } else { Topics::ALL };
-        if !self.is_merged {
-            self.read_from(vmcs02);
+        // L1 moves RIP nearly always.
+        vmcs02.write(GUEST_RIP, self.vmcs12.read(GUEST_RIP));
+        let mut topics = Topics::default();
+        if !self.is_merged || !self.vmcs12.dirty.is_empty() {
+            topics = self.merge_fields(vmcs02);
         }
-        let changed = if self.is_merged { self.vmcs12.dirty } else { self.uses.exists };
-        changed.for_each(|slot| match self.uses.merge(slot) {
-            Merge::Not => {}
-            Merge::Plain => vmcs02.write_raw(slot.info().encoding, self.vmcs12.value(slot)),
-            Merge::Topic(topic) => topics.insert(topic),
-        });
         if (kept.cr0 ^ self.at_exit.cr0_kept) & CR0_KEPT != 0 {
             // L1 changed CD or NW of its own CR0, which L2 starts with (SDM 3C 27.3.2.1 "Loading Guest Control Registers,
             // Debug Registers, and MSRs").
@@ -55,7 +51,6 @@ impl Nested {
             self.read_from(vmcs02);
             topics.insert(Topic::ControlRegisters);
         }
-        self.vmcs12.dirty = SlotSet::EMPTY;
         if !self.is_prepared {
             self.is_prepared = true;
             self.prepare(vmcs02);
@@ -75,6 +70,23 @@ impl Nested {
         }
         self.is_merged = true;
         self.load_switched(vmcs02, kept, topics.contains(Topic::Switched));
+    }
+
+    /// Writes the plain ones among the fields that vmcs02 does not have yet; the topics of the others.
+    #[inline(never)]
+    fn merge_fields(&mut self, vmcs02: &mut Vmcs02<'_, impl Access>) -> Topics {
+        let mut topics = if self.is_merged { Topics::default() } else { Topics::ALL };
+        if !self.is_merged {
+            self.read_from(vmcs02);
+        }
+        let changed = if self.is_merged { &self.vmcs12.dirty } else { &self.uses.exists };
+        changed.for_each(|slot| match self.uses.merge(slot) {
+            Merge::Not => {}
+            Merge::Plain => vmcs02.write_raw(slot.info().encoding, self.vmcs12.value(slot)),
+            Merge::Topic(topic) => topics.insert(topic),
+        });
+        self.vmcs12.dirty = SlotSet::EMPTY;
+        topics
     }
 
     /// What never changes in vmcs02.
@@ -108,7 +120,11 @@ impl Nested {
         topics: Topics,
         tsc_offset: u64,
     ) {
-        if topics.contains(Topic::Controls) {
+        let posted = self.posted;
+        if topics.contains(Topic::Apic) || topics.contains(Topic::Controls) {
+            self.posted = self.posting(memory);
+        }
+        if topics.contains(Topic::Controls) || posted.is_some() != self.posted.is_some() {
             self.merge_controls(vmcs02);
         }
         if topics.contains(Topic::ControlRegisters) {
@@ -135,10 +151,9 @@ impl Nested {
     }
 
     fn merge_controls(&mut self, vmcs02: &mut Vmcs02<'_, impl Access>) {
-        // A notification is an interrupt of L1's APIC, not of the machine's.
-        let pin = PinBased::from_bits_retain(self.vmcs12.read(PIN_BASED_VM_EXEC_CONTROL))
-            .difference(PinBased::PROCESS_POSTED_INTERRUPTS);
-        vmcs02.write(PIN_BASED_VM_EXEC_CONTROL, (self.base.pin | pin).bits());
+        let mut pin = self.base.pin | PinBased::from_bits_retain(self.vmcs12.read(PIN_BASED_VM_EXEC_CONTROL));
+        pin.set(PinBased::PROCESS_POSTED_INTERRUPTS, self.posted.is_some());
+        vmcs02.write(PIN_BASED_VM_EXEC_CONTROL, pin.bits());
         vmcs02.write(CPU_BASED_VM_EXEC_CONTROL, (self.primary02() | self.window_controls).bits());
         vmcs02.write(SECONDARY_VM_EXEC_CONTROL, self.secondary02().bits());
         let entry = EntryControls::from_bits_retain(self.vmcs12.read(VM_ENTRY_CONTROLS));
@@ -207,6 +222,11 @@ impl Nested {
         }
         if self.secondary12().contains(SecondaryBased::VIRTUALIZE_APIC_ACCESSES) {
             vmcs02.write(APIC_ACCESS_ADDR, self.page(memory, self.vmcs12.read(APIC_ACCESS_ADDR)).get());
+        }
+        if let (Some(posted), Some(posting)) = (&self.posted, &self.base.posting) {
+            let at = posted.descriptor;
+            vmcs02.write(POSTED_INTR_NV, posting.notification.into());
+            vmcs02.write(POSTED_INTR_DESC_ADDR, self.page(memory, at.page().get()).get() | at.get() & 0xfff);
         }
     }
 

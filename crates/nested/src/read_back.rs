@@ -29,6 +29,7 @@ impl Nested {
         }
     }
 
+    #[inline(never)]
     pub(crate) fn read_from(&mut self, vmcs02: &Vmcs02<'_, impl Access>) {
         let stale = core::mem::replace(&mut self.stale, SlotSet::EMPTY);
         stale.for_each(|slot| {

@@ -36,25 +36,29 @@ impl Nested {
         if !self.is_checked || !self.is_merged {
             return Parts::all();
         }
-        let mut parts = self.parts_in_memory(vmcs02) | self.parts_of_unsaved();
+        let parts = self.parts_in_memory(vmcs02) | self.parts_of_unsaved() | self.parts_of_rip();
+        if self.vmcs12.dirty.is_empty() { parts } else { parts | self.parts_of_dirty() }
+    }
+
+    #[inline(never)]
+    fn parts_of_dirty(&self) -> Parts {
+        let mut parts = Parts::empty();
         // Without an event its fields say nothing.
         let has_event = EventInfo(self.vmcs12.read(VM_ENTRY_INTERRUPTION_INFO)).is_valid();
-        let of_field = |slot| match self.uses.parts(slot) {
-            EVENT_PARTS if !has_event => Parts::empty(),
-            _ if self.uses.canonical.contains(slot) && is_canonical(self.vmcs12.value(slot)) => Parts::empty(),
-            parts => parts,
-        };
         self.vmcs12.dirty.for_each(|slot| {
-            parts |= if slot == Slot::known(GUEST_RIP.encoding()) {
-                self.parts_of_rip()
-            } else if slot == Slot::known(GUEST_RFLAGS.encoding()) {
-                let changed = self.vmcs12.read(GUEST_RFLAGS) ^ self.at_exit.rflags;
-                if changed & !FREE_FLAGS.bits() == 0 { Parts::empty() } else { of_field(slot) }
-            } else {
-                of_field(slot)
+            parts |= match self.uses.parts(slot) {
+                EVENT_PARTS if !has_event => Parts::empty(),
+                _ if self.uses.canonical.contains(slot) && is_canonical(self.vmcs12.value(slot)) => Parts::empty(),
+                _ if slot == Slot::known(GUEST_RFLAGS.encoding()) && self.flags_are_free() => Parts::empty(),
+                parts => parts,
             };
         });
         parts
+    }
+
+    /// Whether L1 has changed no more of RFLAGS than what no rule asks for.
+    fn flags_are_free(&self) -> bool {
+        (self.vmcs12.read(GUEST_RFLAGS) ^ self.at_exit.rflags) & !FREE_FLAGS.bits() == 0
     }
 
     /// A new RIP is fine in whatever mode L2 is if it has 32 bits, and in 64-bit mode, where L2 was if RIP had more, if it is

@@ -6,16 +6,13 @@ use arch::{GuestMemory, GuestPhys, HostPhys, Msr};
 use ept::{Backing, Frames, Shadows};
 use vmcs::Access;
 
-/// The VMCSs of one vCPU that the processor can have as its current one.
+/// The VMCSs of one vCPU with which the processor runs guests.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Which {
     /// L0 runs L1 with it.
     Vmcs01,
     /// L0 runs L2 with it.
     Vmcs02,
-    /// The shadow VMCS that vmcs01's link pointer names: L1 reads and writes it without an exit. It is cleared when another
-    /// one becomes current, so that the processor finds in memory what was written.
-    Shadow,
 }
 
 /// The processor that runs the vCPU.
@@ -31,6 +28,10 @@ pub trait Processor {
 
     /// Makes another VMCS of this vCPU the current one (VMPTRLD).
     fn make_current(&mut self, which: Which);
+
+    /// Does `work` on the shadow VMCS that vmcs01's link pointer names, which L1 reads and writes without an exit, and makes `then`
+    /// the current one. The shadow VMCS is cleared, so that the processor finds in memory what was written.
+    fn with_shadow(&mut self, then: Which, work: impl FnOnce(&mut Self::Vmcs));
 
     /// The processor's time-stamp counter, no offset applied.
     fn tsc(&self) -> u64;

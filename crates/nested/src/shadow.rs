@@ -5,9 +5,9 @@
 //!
 //! A pair of bitmaps for all vCPUs says which fields do not exit ([`fill_bitmaps`]).
 
-use vmcs::controls::SecondaryBased;
+use vmcs::controls::{ExitControls, SecondaryBased};
 use vmcs::fields::*;
-use vmcs::{Access, Encoding};
+use vmcs::{Access, Capabilities, Encoding};
 
 use crate::current::Vmcs01;
 use crate::seam::{Processor, Which};
@@ -38,37 +38,58 @@ each! {
         VM_EXIT_INSTRUCTION_LEN,
         VM_EXIT_INSTRUCTION_INFO
     ];
-    // What L1 reads and writes without an exit.
-    READ_WRITE, each_read_write: [
-        GUEST_RIP,
+    // L1 reads and writes it without an exit, and exits of L2 change it. RIP, which is not here, goes to vmcs02 whether L1 has
+    // changed it or not.
+    SAVED, each_saved: [
         GUEST_RSP,
         GUEST_RFLAGS,
         GUEST_INTERRUPTIBILITY_INFO,
-        VM_ENTRY_INTERRUPTION_INFO,
+        VM_ENTRY_INTERRUPTION_INFO
+    ];
+    // L1 alone changes it, without an exit.
+    KEPT, each_kept: [
         VM_ENTRY_EXCEPTION_ERROR_CODE,
         VM_ENTRY_INSTRUCTION_LEN,
         CPU_BASED_VM_EXEC_CONTROL,
         HOST_RSP
     ];
+    // The same, but for exits by vmcs12's controls, where the processor has the field.
+    OPTIONAL, each_optional: [
+        TPR_THRESHOLD,
+        VMX_PREEMPTION_TIMER_VALUE,
+        GUEST_PML_INDEX
+    ];
 }
 
 /// Whether a field has a copy.
 pub(crate) fn is_copied(encoding: Encoding) -> bool {
-    READ.contains(&encoding) || encoding == READ_WITH_EPT || READ_WRITE.contains(&encoding)
+    READ.contains(&encoding) || encoding == READ_WITH_EPT || read_and_written().any(|field| field == encoding)
 }
+
+/// What L1 reads and writes.
+fn read_and_written() -> impl Iterator<Item = Encoding> {
+    SAVED.iter().chain(KEPT).chain(OPTIONAL).chain(&[RIP]).copied()
+}
+
+const RIP: Encoding = GUEST_RIP.encoding();
 
 /// Exit information that exists with EPT only.
 const READ_WITH_EPT: Encoding = GUEST_PHYSICAL_ADDRESS.encoding();
 
-/// Fills the VMREAD and the VMWRITE bitmap (SDM 3C 25.6.15 "VMCS Shadowing Bitmap Addresses"): a set bit exits.
-pub fn fill_bitmaps(vmread: &mut [u8; 4096], vmwrite: &mut [u8; 4096]) {
+/// Fills the VMREAD and the VMWRITE bitmap (SDM 3C 25.6.15 "VMCS Shadowing Bitmap Addresses"): a set bit exits, as does a field
+/// that the machine lacks.
+pub fn fill_bitmaps(machine: &Capabilities, vmread: &mut [u8; 4096], vmwrite: &mut [u8; 4096]) {
     vmread.fill(0xff);
     vmwrite.fill(0xff);
-    let pass = |page: &mut [u8; 4096], encoding: Encoding| page[(encoding.0 / 8) as usize] &= !(1 << (encoding.0 % 8));
+    let pass = |page: &mut [u8; 4096], encoding: Encoding| {
+        if machine.has_field(Slot::known(encoding).info()) {
+            page[(encoding.0 / 8) as usize] &= !(1 << (encoding.0 % 8));
+        }
+    };
     for &encoding in READ.iter().chain(&[READ_WITH_EPT]) {
         pass(vmread, encoding);
     }
-    for &encoding in READ_WRITE {
+    for encoding in read_and_written() {
         pass(vmread, encoding);
         pass(vmwrite, encoding);
     }
@@ -100,13 +121,27 @@ impl Nested {
     /// There is a current VMCS: the shadow VMCS gets its values. vmcs01 is current before and after.
     pub(crate) fn show_shadow<P: Processor>(&mut self, cpu: &mut P) {
         let Some(region) = self.pages.shadow_vmcs else { return };
-        cpu.make_current(Which::Shadow);
-        self.fill_shadow(cpu.vmcs());
-        if self.capabilities.secondary.supports(SecondaryBased::ENABLE_EPT) {
-            // Exits of an L2 without EPT leave it alone.
-            cpu.vmcs().write(GUEST_PHYSICAL_ADDRESS, self.vmcs12.read(GUEST_PHYSICAL_ADDRESS));
-        }
-        cpu.make_current(Which::Vmcs01);
+        cpu.with_shadow(Which::Vmcs01, |shadow| {
+            self.fill_shadow(shadow);
+            macro_rules! give {
+                ($field:ident) => {
+                    shadow.write($field, self.vmcs12.read($field));
+                };
+            }
+            each_kept!(give);
+            macro_rules! give_if_there {
+                ($field:ident) => {
+                    if self.uses.exists.contains(Slot::known($field.encoding())) {
+                        give!($field);
+                    }
+                };
+            }
+            each_optional!(give_if_there);
+            if self.capabilities.secondary.supports(SecondaryBased::ENABLE_EPT) {
+                // Exits of an L2 without EPT leave it alone.
+                shadow.write(GUEST_PHYSICAL_ADDRESS, self.vmcs12.read(GUEST_PHYSICAL_ADDRESS));
+            }
+        });
         Vmcs01::assume(cpu.vmcs()).write(VMCS_LINK_POINTER, region.get());
     }
 
@@ -117,7 +152,7 @@ impl Nested {
         }
     }
 
-    /// Writes the copies; the shadow VMCS is current.
+    /// Writes what an exit of L2 changes into the shadow VMCS.
     #[inline(always)]
     pub(crate) fn fill_shadow(&self, shadow: &mut impl Access) {
         macro_rules! give {
@@ -126,9 +161,19 @@ impl Nested {
             };
         }
         each_read!(give);
-        each_read_write!(give);
-        if self.secondary12().contains(SecondaryBased::ENABLE_EPT) {
+        each_saved!(give);
+        give!(GUEST_RIP);
+        let secondary = self.secondary12();
+        if secondary.contains(SecondaryBased::ENABLE_EPT) {
             give!(GUEST_PHYSICAL_ADDRESS);
+            // It needs EPT.
+            if secondary.contains(SecondaryBased::ENABLE_PML) {
+                give!(GUEST_PML_INDEX);
+            }
+        }
+        let exit = ExitControls::from_bits_retain(self.vmcs12.read(VM_EXIT_CONTROLS));
+        if exit.contains(ExitControls::SAVE_PREEMPTION_TIMER_VALUE) {
+            give!(VMX_PREEMPTION_TIMER_VALUE);
         }
     }
 
@@ -138,12 +183,10 @@ impl Nested {
         if self.pages.shadow_vmcs.is_none() || self.current.is_none() {
             return;
         }
-        cpu.make_current(Which::Shadow);
-        self.read_shadow(cpu.vmcs());
-        cpu.make_current(Which::Vmcs01);
+        cpu.with_shadow(Which::Vmcs01, |shadow| self.read_shadow(shadow));
     }
 
-    /// The same, while the shadow VMCS is current.
+    /// The same, given the shadow VMCS.
     #[inline(always)]
     pub(crate) fn read_shadow(&mut self, shadow: &impl Access) {
         macro_rules! take {
@@ -155,7 +198,17 @@ impl Nested {
                 }
             };
         }
-        each_read_write!(take);
+        each_saved!(take);
+        each_kept!(take);
+        macro_rules! take_if_there {
+            ($field:ident) => {
+                if self.uses.exists.contains(Slot::known($field.encoding())) {
+                    take!($field);
+                }
+            };
+        }
+        each_optional!(take_if_there);
+        self.vmcs12.write(GUEST_RIP, shadow.read(GUEST_RIP));
     }
 
     /// A field that has a copy was changed by VMWRITE with an exit, or by L0, while L1 runs.
@@ -164,9 +217,7 @@ impl Nested {
         if self.pages.shadow_vmcs.is_some() {
             let encoding = slot.info().encoding;
             let value = self.vmcs12.value(slot);
-            cpu.make_current(Which::Shadow);
-            cpu.vmcs().write_raw(encoding, value);
-            cpu.make_current(Which::Vmcs01);
+            cpu.with_shadow(Which::Vmcs01, |shadow| shadow.write_raw(encoding, value));
         }
     }
 }

@@ -113,6 +113,8 @@ impl Slot {
 }
 
 const WORDS: usize = ROOM / 64;
+/// Words that a field can be in.
+const USED: usize = COUNT.div_ceil(64);
 
 /// A set of fields.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
@@ -150,7 +152,7 @@ impl SlotSet {
     /// Whether no field is.
     #[inline(always)]
     pub(crate) fn is_empty(&self) -> bool {
-        self.0 == [0; WORDS]
+        self.0[..USED].iter().fold(0, |all, word| all | word) == 0
     }
 
     /// The fields of both.
@@ -170,13 +172,15 @@ impl SlotSet {
     /// The fields, lowest slot first.
     #[inline(always)]
     pub(crate) fn for_each(&self, mut act: impl FnMut(Slot)) {
-        for (word, first) in self.0.into_iter().zip([0u8, 64, 128, 192]) {
+        let mut first = 0;
+        for &word in &self.0[..USED] {
             let mut rest = word;
             while rest != 0 {
                 #[expect(clippy::cast_possible_truncation, reason = "below 64")]
                 act(Slot(first + rest.trailing_zeros() as u8));
                 rest &= rest - 1;
             }
+            first += 64;
         }
     }
 }

@@ -53,6 +53,28 @@ pub struct Base {
     pub shadowing: bool,
     /// The machine is Bochs, which says of a virtual interrupt whose delivery was cut short what it said of another event.
     pub repairs_vectoring: bool,
+    /// How the processor takes in by itself what is posted to L2; `None` where L0 does it.
+    pub posting: Option<Posting>,
+}
+
+/// What the processor's posted-interrupt processing asks for while L2 runs.
+#[derive(Clone, Copy, Debug)]
+pub struct Posting {
+    /// The vector that tells the processor of posts. L0 uses it for nothing else, since those to L1 have another.
+    pub notification: u8,
+    /// The alignment of a descriptor in bytes, at most that of a page.
+    pub alignment: u64,
+}
+
+/// What the processor takes in while L2 runs; all of it is vmcs12's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Posted {
+    /// The vector that L1's processors send.
+    pub notification: u8,
+    /// The posted-interrupt descriptor.
+    pub descriptor: GuestPhys,
+    /// The page where the interrupts go.
+    pub virtual_apic: GuestPhys,
 }
 
 /// Pages of one vCPU for nested VMX.
@@ -128,6 +150,8 @@ pub struct Nested {
     pub(crate) last_vpid: u16,
     /// L0 waits for a window of L2's: only where L1 lets L2 take interrupts or NMIs directly.
     pub(crate) window_controls: PrimaryBased,
+    /// What vmcs02 says of posted interrupts.
+    pub(crate) posted: Option<Posted>,
     /// The tables that L1 made for L2, where it uses EPT.
     pub(crate) ept12: Option<Ept12>,
     /// The EPT02 must be looked up again: the EPTP may have changed, or L1 has executed INVEPT.
@@ -179,6 +203,7 @@ impl Nested {
             mtf_pending: false,
             last_vpid: 0,
             window_controls: PrimaryBased::empty(),
+            posted: None,
             ept12: None,
             selects_ept: true,
             deferred: Deferred::default(),

@@ -1,9 +1,9 @@
 //! Interrupts that reach L2 without an exit to L1: those in its virtual-APIC page, and those posted for it.
 //!
 //! SDM 3C 30.2 "Evaluation and Delivery of Virtual Interrupts", 30.6 "Posted-Interrupt Processing". The processor delivers what
-//! RVI says whenever L2 runs. Posting is L0's: a notification is an interrupt of L1's APIC, of which the processor knows
-//! nothing, so L0 does what the processor does where the APIC is its own. vmcs12's descriptor may then lie wherever the manual
-//! lets it.
+//! RVI says whenever L2 runs. A notification is an interrupt of L1's APIC, of which the processor knows nothing: while L2 runs,
+//! whoever sends it sends the processor one of L0's own, on which it takes in by itself what is in vmcs12's descriptor. Where it
+//! cannot, or L2 sleeps, L0 does what the processor does where the APIC is its own.
 
 use core::sync::atomic::{AtomicU64, Ordering};
 
@@ -17,7 +17,7 @@ use vmcs::{Access, EventInfo};
 use crate::current::Vmcs02;
 use crate::exit::Vectoring;
 use crate::seam::{L1Memory, Processor};
-use crate::state::Nested;
+use crate::state::{Nested, Posted};
 
 /// The virtual-APIC page in words of 64 bits: VTPR, and the first of the eight registers of VIRR, two words apart.
 const VTPR: usize = 0x80 / 8;
@@ -30,9 +30,27 @@ impl Nested {
         pin.contains(PinBased::PROCESS_POSTED_INTERRUPTS) && self.vmcs12.read(POSTED_INTR_NV) == vector.into()
     }
 
+    /// What the processor can take in by itself while L2 runs.
+    pub(crate) fn posting(&self, memory: &impl L1Memory) -> Option<Posted> {
+        let pin = PinBased::from_bits_retain(self.vmcs12.read(PIN_BASED_VM_EXEC_CONTROL));
+        let posting = self.base.posting.filter(|_| pin.contains(PinBased::PROCESS_POSTED_INTERRUPTS))?;
+        let descriptor = GuestPhys(self.vmcs12.read(POSTED_INTR_DESC_ADDR));
+        let virtual_apic = GuestPhys(self.vmcs12.read(VIRTUAL_APIC_PAGE_ADDR));
+        let is_memory = |at: GuestPhys| memory.host(at.page()).is_some();
+        let fits = descriptor.get() & (posting.alignment - 1) == 0 && is_memory(descriptor) && is_memory(virtual_apic);
+        let [notification, ..] = self.vmcs12.read(POSTED_INTR_NV).to_le_bytes();
+        fits.then_some(Posted { notification, descriptor, virtual_apic })
+    }
+
+    /// What the processor takes in by itself while L2 runs, as of the last entry.
+    #[inline(always)]
+    pub const fn posted(&self) -> Option<&Posted> {
+        self.posted.as_ref()
+    }
+
     /// Moves what was posted from vmcs12's descriptor to the virtual-APIC page and to RVI: steps 3, 5 and 6 of the manual. The
     /// caller has acknowledged the notification and ended it in L1's APIC; the processor evaluates RVI at the next entry.
-    pub fn process_posted<P: Processor>(&self, cpu: &mut P, memory: &impl L1Memory) {
+    pub fn process_posted<P: Processor>(&mut self, cpu: &mut P, memory: &impl L1Memory) {
         let descriptor = GuestPhys(self.vmcs12.read(POSTED_INTR_DESC_ADDR));
         // All ones are read where there is no memory.
         let mut posted = [u64::MAX; VectorSet::WORDS];
@@ -44,6 +62,7 @@ impl Nested {
             }
         }
         let Some(highest) = VectorSet::from_words(posted).highest() else { return };
+        self.transitions.posted += 1;
         if let Some(page) = self.virtual_apic_page(memory) {
             for (index, bits) in posted.into_iter().enumerate() {
                 page[VIRR + 4 * index].fetch_or(bits & 0xffff_ffff, Ordering::Relaxed);

@@ -341,35 +341,37 @@ fn invvpid_is_precise() {
 /// bit 5 of the TSC changes here, and 0 is over at once (SDM 3C 26.5.1 "VMX-Preemption Timer").
 #[test]
 fn preemption_timer() {
-    let mut bench = ready();
-    bench.launch();
-    assert_eq!(bench.nested.timer_deadline(), u64::MAX);
-    bench.exit(ExitReason::CPUID, |_| ());
-    let pin = bench.read(PIN_BASED_VM_EXEC_CONTROL);
-    bench.write(PIN_BASED_VM_EXEC_CONTROL, pin | PinBased::ACTIVATE_PREEMPTION_TIMER.bits());
-    for (saves, now, value, later, left) in [
-        (true, 1000, 10, 1000, 10),
-        (true, 1000, 10, 1023, 10),
-        (true, 1000, 10, 1024, 9),
-        (true, 1000, 10, 1000 + 320, 0),
-        (true, 1000, 10, 9000, 0),
-        (true, 1000, 0, 1000, 0),
-        (true, 1000, u32::MAX, 1024, u32::MAX - 1),
-        (false, 1000, 10, 1200, 10),
-    ] {
-        let exit = bench.read(VM_EXIT_CONTROLS) & !ExitControls::SAVE_PREEMPTION_TIMER_VALUE.bits();
-        let save = if saves { ExitControls::SAVE_PREEMPTION_TIMER_VALUE.bits() } else { 0 };
-        bench.write(VM_EXIT_CONTROLS, exit | save);
-        bench.write(VMX_PREEMPTION_TIMER_VALUE, value);
-        bench.cpu.tsc = now;
-        bench.resume();
-        if value == 0 {
-            assert_eq!(bench.nested.timer_deadline(), now);
-        }
-        bench.cpu.tsc = later;
-        bench.exit(ExitReason::CPUID, |_| ());
-        assert_eq!(bench.read(VMX_PREEMPTION_TIMER_VALUE), left, "{value} from {now} to {later}");
+    for shadowing in [false, true] {
+        let mut bench = NestedBench::new(shadowing).with_valid_vmcs12();
+        bench.launch();
         assert_eq!(bench.nested.timer_deadline(), u64::MAX);
+        bench.exit(ExitReason::CPUID, |_| ());
+        let pin = bench.read(PIN_BASED_VM_EXEC_CONTROL);
+        bench.write(PIN_BASED_VM_EXEC_CONTROL, pin | PinBased::ACTIVATE_PREEMPTION_TIMER.bits());
+        for (saves, now, value, later, left) in [
+            (true, 1000, 10, 1000, 10),
+            (true, 1000, 10, 1023, 10),
+            (true, 1000, 10, 1024, 9),
+            (true, 1000, 10, 1000 + 320, 0),
+            (true, 1000, 10, 9000, 0),
+            (true, 1000, 0, 1000, 0),
+            (true, 1000, u32::MAX, 1024, u32::MAX - 1),
+            (false, 1000, 10, 1200, 10),
+        ] {
+            let exit = bench.read(VM_EXIT_CONTROLS) & !ExitControls::SAVE_PREEMPTION_TIMER_VALUE.bits();
+            let save = if saves { ExitControls::SAVE_PREEMPTION_TIMER_VALUE.bits() } else { 0 };
+            bench.write(VM_EXIT_CONTROLS, exit | save);
+            bench.write(VMX_PREEMPTION_TIMER_VALUE, value);
+            bench.cpu.tsc = now;
+            bench.resume();
+            if value == 0 {
+                assert_eq!(bench.nested.timer_deadline(), now);
+            }
+            bench.cpu.tsc = later;
+            bench.exit(ExitReason::CPUID, |_| ());
+            assert_eq!(bench.read(VMX_PREEMPTION_TIMER_VALUE), left, "{value} from {now} to {later}");
+            assert_eq!(bench.nested.timer_deadline(), u64::MAX);
+        }
     }
 }
 

@@ -114,26 +114,32 @@ fn event_on_its_way() {
 /// is an exit before anything is set (SDM 3C 29.3.6 "Page-Modification Logging").
 #[test]
 fn modification_log() {
-    let mut bench = NestedBench::new(false).with_valid_vmcs12();
-    for (at, entry) in
-        [(0x2_0000, 0x2_1007), (0x2_1000, 0x2_2007), (0x2_2000, 0x2_3007), (0x2_3008, 0x6_0037), (0x2_3010, 0x6_1037)]
-    {
-        bench.ram.set(at, entry);
+    for shadowing in [false, true] {
+        let mut bench = NestedBench::new(shadowing).with_valid_vmcs12();
+        for (at, entry) in [
+            (0x2_0000, 0x2_1007),
+            (0x2_1000, 0x2_2007),
+            (0x2_2000, 0x2_3007),
+            (0x2_3008, 0x6_0037),
+            (0x2_3010, 0x6_1037),
+        ] {
+            bench.ram.set(at, entry);
+        }
+        let word = bench.read(SECONDARY_VM_EXEC_CONTROL);
+        bench.write(SECONDARY_VM_EXEC_CONTROL, word | SecondaryBased::ENABLE_PML.bits());
+        bench.write(EPT_POINTER, 0x2_005e);
+        bench.write(PML_ADDRESS, 0x7_0000);
+        bench.write(GUEST_PML_INDEX, 0);
+        bench.launch();
+        assert_eq!(violation(&mut bench, 0x1234, LINEAR | WRITE), EptOutcome::Resolved);
+        assert_eq!(bench.ram.get(0x7_0000), 0x1000, "the page");
+        assert_eq!(bench.ram.get(0x2_3008) & 0x300, 0x300, "accessed and dirty");
+        let EptOutcome::Exit(exit) = violation(&mut bench, 0x2000, LINEAR | WRITE) else { panic!("the log is full") };
+        assert_eq!((exit.reason, exit.qualification, exit.guest_physical), (62, 0, None));
+        assert_eq!(bench.ram.get(0x2_3010) & 0x300, 0, "nothing was set");
+        assert_eq!(bench.synthesize(exit), Ok(()));
+        assert_eq!(bench.read(GUEST_PML_INDEX), 0xffff);
     }
-    let word = bench.read(SECONDARY_VM_EXEC_CONTROL);
-    bench.write(SECONDARY_VM_EXEC_CONTROL, word | SecondaryBased::ENABLE_PML.bits());
-    bench.write(EPT_POINTER, 0x2_005e);
-    bench.write(PML_ADDRESS, 0x7_0000);
-    bench.write(GUEST_PML_INDEX, 0);
-    bench.launch();
-    assert_eq!(violation(&mut bench, 0x1234, LINEAR | WRITE), EptOutcome::Resolved);
-    assert_eq!(bench.ram.get(0x7_0000), 0x1000, "the page");
-    assert_eq!(bench.ram.get(0x2_3008) & 0x300, 0x300, "accessed and dirty");
-    let EptOutcome::Exit(exit) = violation(&mut bench, 0x2000, LINEAR | WRITE) else { panic!("the log is full") };
-    assert_eq!((exit.reason, exit.qualification, exit.guest_physical), (62, 0, None));
-    assert_eq!(bench.ram.get(0x2_3010) & 0x300, 0, "nothing was set");
-    assert_eq!(bench.synthesize(exit), Ok(()));
-    assert_eq!(bench.read(GUEST_PML_INDEX), 0xffff);
 }
 
 /// INVEPT: what L1's tables said is forgotten, of the context it names, or of all; the processor's caches go with the next

@@ -30,7 +30,8 @@ pub enum Flush {
 /// A processor with vmcs01, vmcs02 and a shadow VMCS, that remembers what was asked of it.
 #[derive(Debug)]
 pub struct FakeProcessor {
-    vmcss: [FakeVmcs; 3],
+    vmcss: [FakeVmcs; 2],
+    shadow: FakeVmcs,
     current: Which,
     /// The time-stamp counter.
     pub tsc: u64,
@@ -48,9 +49,10 @@ impl FakeProcessor {
     /// Not with the frames that it has.
     #[expect(clippy::expect_used, reason = "the frames are enough")]
     pub fn new(machine: &Capabilities) -> Self {
-        let vmcss = [(); 3].map(|()| FakeVmcs::of(machine));
+        let [vmcs01, vmcs02, shadow] = [(); 3].map(|()| FakeVmcs::of(machine));
+        let vmcss = [vmcs01, vmcs02];
         let ept02 = Shadows::new(TableFrames::default()).expect("enough frames");
-        Self { vmcss, current: Which::Vmcs01, tsc: 1000, loads: 0, flushes: Vec::new(), ept02 }
+        Self { vmcss, shadow, current: Which::Vmcs01, tsc: 1000, loads: 0, flushes: Vec::new(), ept02 }
     }
 
     /// Which VMCS is current.
@@ -63,19 +65,24 @@ impl FakeProcessor {
         &self.vmcss[which as usize]
     }
 
-    /// The same, to change it.
+    /// The shadow VMCS, as it lies in memory.
+    pub const fn shadow_vmcs(&self) -> &FakeVmcs {
+        &self.shadow
+    }
+
+    /// One of the VMCSs, to change it.
     pub const fn vmcs_of_mut(&mut self, which: Which) -> &mut FakeVmcs {
         &mut self.vmcss[which as usize]
     }
 
     /// The shadow VMCS, if L1's VMREAD and VMWRITE act on it: the processor takes it from vmcs01's link pointer.
     fn linked(&mut self) -> Option<&mut FakeVmcs> {
-        assert_eq!(self.current, Which::Vmcs01, "L1 runs with vmcs01; the shadow VMCS is cleared");
+        assert_eq!(self.current, Which::Vmcs01, "L1 runs with vmcs01");
         let vmcs01 = self.vmcs_of(Which::Vmcs01);
         let on = vmcs01.read(CPU_BASED_VM_EXEC_CONTROL) & PrimaryBased::ACTIVATE_SECONDARY_CONTROLS.bits() != 0
             && vmcs01.read(SECONDARY_VM_EXEC_CONTROL) & SecondaryBased::VMCS_SHADOWING.bits() != 0;
         let linked = on && vmcs01.read(VMCS_LINK_POINTER) == SHADOW_VMCS.get();
-        linked.then(|| self.vmcs_of_mut(Which::Shadow))
+        linked.then_some(&mut self.shadow)
     }
 
     /// VMREAD by L1 of a field that does not exit.
@@ -101,6 +108,12 @@ impl Processor for FakeProcessor {
         assert_ne!(self.current, which, "a VMPTRLD of what is current already costs time for nothing");
         self.loads += 1;
         self.current = which;
+    }
+
+    fn with_shadow(&mut self, then: Which, work: impl FnOnce(&mut FakeVmcs)) {
+        self.loads += 2;
+        work(&mut self.shadow);
+        self.current = then;
     }
 
     fn tsc(&self) -> u64 {

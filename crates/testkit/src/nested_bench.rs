@@ -93,8 +93,8 @@ impl NestedBench {
         self.msrs = FakeMsrs::default();
         self.refused.clear();
         self.cpu.flushes.clear();
-        for which in [Which::Vmcs01, Which::Vmcs02, Which::Shadow] {
-            self.cpu.vmcs_of(which).forget_reads();
+        for vmcs in [self.cpu.vmcs_of(Which::Vmcs01), self.cpu.vmcs_of(Which::Vmcs02), self.cpu.shadow_vmcs()] {
+            vmcs.forget_reads();
         }
         self.fill_vmcss();
         self.nested
@@ -217,7 +217,7 @@ impl NestedBench {
 
     /// The same, by encoding.
     pub fn read_raw(&mut self, encoding: Encoding) -> Result<u64, Outcome> {
-        if !exits(encoding, false)
+        if !self.exits(encoding, false)
             && let Some(value) = self.cpu.shadow_read(encoding)
         {
             return Ok(value);
@@ -232,10 +232,24 @@ impl NestedBench {
 
     /// The same, by encoding.
     pub fn write_raw(&mut self, encoding: Encoding, value: u64) {
-        if !exits(encoding, true) && self.cpu.shadow_write(encoding, value) {
+        if !self.exits(encoding, true) && self.cpu.shadow_write(encoding, value) {
             return;
         }
         assert_eq!(self.vmwrite(encoding.0.into(), value), Outcome::Succeed, "VMWRITE of {encoding:?}");
+    }
+
+    /// Whether VMREAD or VMWRITE of a field exits although VMCS shadowing is on.
+    fn exits(&self, encoding: Encoding, write: bool) -> bool {
+        // Made once, for a processor that has all fields.
+        static BITMAPS: LazyLock<[[u8; 4096]; 2]> = LazyLock::new(|| {
+            let (mut vmread, mut vmwrite) = ([0; 4096], [0; 4096]);
+            nested::fill_shadowing_bitmaps(&Capabilities::read(crate::capability_msrs), &mut vmread, &mut vmwrite);
+            [vmread, vmwrite]
+        });
+        let bitmap = &BITMAPS[usize::from(write)];
+        encoding.0 >> 15 != 0
+            || vmcs::field::info(encoding).is_none_or(|field| !self.machine.has_field(field))
+            || bitmap[(encoding.0 / 8) as usize] >> (encoding.0 % 8) & 1 != 0
     }
 
     /// All fields of vmcs12, by VMREAD.
@@ -368,17 +382,6 @@ impl NestedBench {
     }
 }
 
-/// Whether VMREAD or VMWRITE of a field exits although VMCS shadowing is on.
-fn exits(encoding: Encoding, write: bool) -> bool {
-    static BITMAPS: LazyLock<[[u8; 4096]; 2]> = LazyLock::new(|| {
-        let (mut vmread, mut vmwrite) = ([0; 4096], [0; 4096]);
-        nested::fill_shadowing_bitmaps(&mut vmread, &mut vmwrite);
-        [vmread, vmwrite]
-    });
-    let bitmap = &BITMAPS[usize::from(write)];
-    encoding.0 >> 15 != 0 || bitmap[(encoding.0 / 8) as usize] >> (encoding.0 % 8) & 1 != 0
-}
-
 /// The controls with which L0 runs a guest.
 fn base(machine: &Capabilities, shadowing: bool) -> Base {
     let offered = Cr4::all()
@@ -427,6 +430,7 @@ fn base(machine: &Capabilities, shadowing: bool) -> Base {
         physical_address_bits: PHYSICAL_ADDRESS_BITS,
         shadowing,
         repairs_vectoring: false,
+        posting: None,
     }
 }
 

@@ -149,13 +149,28 @@ impl Vcpu {
     fn take_interrupt_of_l1<C: Cpu, W: World>(&mut self, cpu: &mut C, world: &W) -> Option<u8> {
         while self.interrupt_waits() {
             let vector = self.take_interrupt(world);
-            match self.nested.as_deref() {
+            match self.nested.as_deref_mut() {
                 Some(nested) if nested.is_notification(vector) => nested.process_posted(cpu, world.memory()),
                 _ => return Some(vector),
             }
             self.apic.registers().end_of_interrupt(world);
         }
         None
+    }
+
+    /// A notification with this vector was sent while the processor was to act on it. It may have, and then nothing is left; where
+    /// L2 ran no more, the notification is an interrupt of L1's.
+    #[cold]
+    #[inline(never)]
+    pub(crate) fn notified_for_l2<C: Cpu, W: World>(&mut self, cpu: &mut C, world: &W, vector: u8) {
+        match self.nested.as_deref_mut() {
+            Some(nested) if self.in_l2 && self.activity != Activity::WaitForSipi && nested.is_notification(vector) => {
+                nested.process_posted(cpu, world.memory());
+            }
+            _ => {
+                world.mailbox().post(vector, false);
+            }
+        }
     }
 
     /// Whether L1 gets external interrupts as exits, whatever L2's RFLAGS.IF.

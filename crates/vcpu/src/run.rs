@@ -144,6 +144,9 @@ impl Vcpu {
     #[inline(never)]
     fn take_mail<C: Cpu, W: World>(&mut self, cpu: &mut C, world: &W) -> Result<Option<u8>, Left> {
         let mailbox = world.mailbox();
+        if let Some(vector) = mailbox.take_for_l2() {
+            self.notified_for_l2(cpu, world, vector);
+        }
         let mut events = if mailbox.is_empty() { Events::NONE } else { self.apic.registers().drain(mailbox) };
         while cpu.take_late_kick() {
             // What it was for is looked at after this, but for mail.

@@ -3,7 +3,7 @@
 use arch::control::Cr4;
 use arch::cpuid::CpuidResult;
 use arch::{GuestRegs, HostPhys};
-use nested::{Base, L1Apic, Nested};
+use nested::{Base, L1Apic, Nested, Posting};
 use vlapic::{Features, Frequencies, LocalApic};
 use vmcs::controls::{EntryControls, ExitControls, PinBased, PrimaryBased, SecondaryBased};
 use vmcs::fields::*;
@@ -191,8 +191,15 @@ impl Vcpu {
         }
     }
 
-    /// What nested VMX needs in vmcs02 for this vCPU: the controls of vmcs01.
-    pub fn nested_base(&self, controls: &Controls, pages: &Pages, vpid: u16, shadowing: bool) -> Base {
+    /// What nested VMX needs in vmcs02 for this vCPU: the controls of vmcs01. `posting`: the processor may take in posts to L2.
+    pub fn nested_base(
+        &self,
+        controls: &Controls,
+        pages: &Pages,
+        vpid: u16,
+        shadowing: bool,
+        posting: Option<Posting>,
+    ) -> Base {
         Base {
             pin: controls.pin.chosen,
             primary: controls.primary.chosen,
@@ -208,6 +215,7 @@ impl Vcpu {
             physical_address_bits: self.cpuid.physical_address_bits(),
             shadowing,
             repairs_vectoring: self.repairs_lost_rip,
+            posting,
         }
     }
 

@@ -30,6 +30,15 @@ pub(crate) fn skip_instruction(vcpu: &mut Vcpu, cpu: &mut impl Cpu) -> Next {
 pub(crate) fn finish_at(vcpu: &mut Vcpu, cpu: &mut impl Cpu, from: u64, to: u64) -> Next {
     let to = if (from ^ to) >> 31 == 0 { to } else { wrapped(cpu, to) };
     cpu.vmcs().write(GUEST_RIP, to);
+    if Blocking::read(cpu.vmcs()).by_shadow() || cpu.vmcs().read(GUEST_RFLAGS) & (Rflags::TF | Rflags::RF).bits() != 0 {
+        return end_blocking(vcpu, cpu);
+    }
+    Next::Resume
+}
+
+/// What the end of an instruction ends beside it: blocking by STI and MOV SS, RF, and the single step.
+#[inline(never)]
+fn end_blocking(vcpu: &mut Vcpu, cpu: &mut impl Cpu) -> Next {
     let blocking = Blocking::read(cpu.vmcs());
     let mut next = Next::Resume;
     if blocking.by_shadow() {
@@ -47,6 +56,12 @@ pub(crate) fn finish_at(vcpu: &mut Vcpu, cpu: &mut impl Cpu, from: u64, to: u64)
     next
 }
 
+/// [`skip_instruction`] in one place.
+#[inline(never)]
+fn skip_slowly(vcpu: &mut Vcpu, cpu: &mut impl Cpu) -> Next {
+    skip_instruction(vcpu, cpu)
+}
+
 /// Past an instruction that leaves RFLAGS as `flags` says, given those before it.
 #[inline(always)]
 pub(crate) fn skip_with_flags(vcpu: &mut Vcpu, cpu: &mut impl Cpu, flags: impl FnOnce(u64) -> u64) -> Next {
@@ -54,7 +69,7 @@ pub(crate) fn skip_with_flags(vcpu: &mut Vcpu, cpu: &mut impl Cpu, flags: impl F
     let before = vmcs.read(GUEST_RFLAGS);
     vmcs.write(GUEST_RFLAGS, flags(before));
     if before & (Rflags::TF | Rflags::RF).bits() != 0 {
-        return skip_instruction(vcpu, cpu);
+        return skip_slowly(vcpu, cpu);
     }
     let length = vmcs.read(VM_EXIT_INSTRUCTION_LEN);
     let from = vmcs.read(GUEST_RIP);

@@ -1,7 +1,7 @@
 //! The seam to the VM: what lies around one vCPU — memory, devices, the other vCPUs.
 
 use arch::{GuestPhys, Msr, Width};
-use nested::{Explanation, L1Memory};
+use nested::{Explanation, L1Memory, Posted};
 use vlapic::{Bus, Mailbox, Reason};
 
 use crate::stop::Stop;
@@ -59,6 +59,10 @@ pub trait World: Bus {
 
     /// L1 has entered VMX operation on this vCPU: what runs may be an L2 from now on.
     fn becomes_hypervisor(&self) {}
+
+    /// From now on the processor takes in by itself what L1 posts for this vCPU's L2, and need only be notified; or no longer. An
+    /// interrupt with the vector for that is then posted by [`Mailbox::post_for_l2`].
+    fn l2_takes_posts(&self, posted: Option<&Posted>);
 
     /// Something that a user wants to know: for the log, never on the fast path.
     fn report(&self, report: Report);

@@ -36,8 +36,11 @@ const LEVEL: u64 = 1 << 7;
 /// Lowest of the eight bits of the start-up vector.
 const STARTUP_VECTOR: u32 = 8;
 const ILLEGAL_VECTOR: u64 = 1 << 24;
-/// Everything above: what makes a mailbox non-empty.
+/// Everything above, but for the outstanding notification all that a processor does not take in by itself.
 const MAIL: u64 = NOTIFICATION | NMI | INIT | STARTUP | SMI | EXTINT | LEVEL | 0xff << STARTUP_VECTOR | ILLEGAL_VECTOR;
+/// A notification for the vCPU's own guest. The processor may have acted on it already, so it says nothing about whether the
+/// target has been told of anything else.
+const FOR_L2: u64 = 1 << 25;
 
 /// The mailbox of one vCPU: any processor posts, the processor that runs the vCPU takes.
 #[repr(C, align(64))]
@@ -45,7 +48,9 @@ const MAIL: u64 = NOTIFICATION | NMI | INIT | STARTUP | SMI | EXTINT | LEVEL | 0
 pub struct Mailbox {
     requests: [AtomicU64; VectorSet::WORDS],
     control: AtomicU64,
-    unused: [u64; 3],
+    /// The vector of the notification for L2, plus 256; 0 for none.
+    for_l2: AtomicU64,
+    unused: [u64; 2],
     level: [AtomicU64; VectorSet::WORDS],
 }
 
@@ -78,7 +83,8 @@ impl Mailbox {
         Self {
             requests: [const { AtomicU64::new(0) }; VectorSet::WORDS],
             control: AtomicU64::new(0),
-            unused: [0; 3],
+            for_l2: AtomicU64::new(0),
+            unused: [0; 2],
             level: [const { AtomicU64::new(0) }; VectorSet::WORDS],
         }
     }
@@ -91,7 +97,7 @@ impl Mailbox {
     /// Whether nothing is waiting: one load.
     #[inline(always)]
     pub fn is_empty(&self) -> bool {
-        self.control.load(Ordering::SeqCst) & MAIL == 0
+        self.control.load(Ordering::SeqCst) & (MAIL | FOR_L2) == 0
     }
 
     /// Posts an interrupt. True when the target must be told (this holds for every post): when the mailbox was empty, and
@@ -149,7 +155,32 @@ impl Mailbox {
         }
     }
 
-    /// Empties the mailbox. Only the processor that runs the vCPU calls it.
+    /// Posts the interrupt that tells the target's L2 of interrupts posted to it. The target must be told each time. False if
+    /// another such vector waits: this one is then an interrupt like others.
+    pub fn post_for_l2(&self, vector: u8) -> bool {
+        let value = 1 << 8 | u64::from(vector);
+        let before = self.for_l2.compare_exchange(0, value, Ordering::SeqCst, Ordering::SeqCst).unwrap_or_else(|it| it);
+        if before != 0 && before != value {
+            return false;
+        }
+        self.control.fetch_or(FOR_L2, Ordering::SeqCst);
+        true
+    }
+
+    /// Takes what [`Self::post_for_l2`] posted. Only the processor that runs the vCPU calls it.
+    #[inline(always)]
+    pub fn take_for_l2(&self) -> Option<u8> {
+        if self.control.load(Ordering::SeqCst) & FOR_L2 == 0 { None } else { self.take_vector_for_l2() }
+    }
+
+    #[inline(never)]
+    fn take_vector_for_l2(&self) -> Option<u8> {
+        self.control.fetch_and(!FOR_L2, Ordering::SeqCst);
+        let [vector, is_there, ..] = self.for_l2.swap(0, Ordering::SeqCst).to_le_bytes();
+        (is_there != 0).then_some(vector)
+    }
+
+    /// Empties the mailbox, but for the notification of L2. Only the processor that runs the vCPU calls it.
     pub fn take(&self) -> Mail {
         let control = self.control.fetch_and(!MAIL, Ordering::SeqCst);
         let startup = (control & STARTUP != 0).then_some((control >> STARTUP_VECTOR & 0xff) as u8);

@@ -233,8 +233,9 @@ impl ExceptionExit {
 }
 
 impl EptViolation {
+    /// The EPT violation that was the last exit.
     #[inline]
-    fn read(vmcs: &impl Access) -> Self {
+    pub fn read(vmcs: &impl Access) -> Self {
         let qualification = EptQualification::from_bits_retain(vmcs.read(fields::EXIT_QUALIFICATION));
         Self {
             qualification,
@@ -256,7 +257,7 @@ impl Exit {
 
     /// Decodes the exit that just happened, for `reason`, which was read from the same VMCS: for a caller that tells the
     /// most frequent reasons apart before it looks further.
-    #[inline]
+    #[inline(always)]
     pub fn decode(reason: ExitReason, vmcs: &impl Access) -> Self {
         let qualification = || vmcs.read(fields::EXIT_QUALIFICATION);
         match reason {

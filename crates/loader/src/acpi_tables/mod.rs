@@ -96,12 +96,12 @@ pub(crate) fn write(memory: &dyn GuestMemory, layout: &MemoryLayout) -> Result<(
     let facs = (RSDP_ADDRESS + size_of::<Rsdp>() as u64).next_multiple_of(64);
     memory.write(GuestPhys(facs), &FACS)?;
     let mut tables = Tables { memory, at: facs + FACS.len() as u64 };
-    let dsdt = tables.append(b"DSDT", 2, |to| to.put(&dsdt::AML).map(drop))?;
-    let fadt = tables.append(b"FACP", fadt::REVISION, |to| fadt::write(to, low(facs)?, dsdt))?;
-    let madt = tables.append(b"APIC", madt::REVISION, |to| madt::write(to, layout.cpus))?;
-    let rsdt = tables.append(b"RSDT", 1, |to| to.put([U32::from(fadt), madt.into()].as_bytes()).map(drop))?;
+    let dsdt = tables.append(b"DSDT", 2, &|to| to.put(&dsdt::AML).map(drop))?;
+    let fadt = tables.append(b"FACP", fadt::REVISION, &|to| fadt::write(to, low(facs)?, dsdt))?;
+    let madt = tables.append(b"APIC", madt::REVISION, &|to| madt::write(to, layout.cpus))?;
+    let rsdt = tables.append(b"RSDT", 1, &|to| to.put([U32::from(fadt), madt.into()].as_bytes()).map(drop))?;
     let xsdt = tables
-        .append(b"XSDT", 1, |to| to.put([U64::from(u64::from(fadt)), u64::from(madt).into()].as_bytes()).map(drop))?;
+        .append(b"XSDT", 1, &|to| to.put([U64::from(u64::from(fadt)), u64::from(madt).into()].as_bytes()).map(drop))?;
 
     let mut rsdp = Rsdp {
         signature: *b"RSD PTR ",
@@ -141,7 +141,7 @@ impl Tables<'_> {
         &mut self,
         signature: &[u8; 4],
         revision: u8,
-        body: impl FnOnce(&mut Writer<'_>) -> Result<(), LoadError>,
+        body: &dyn Fn(&mut Writer<'_>) -> Result<(), LoadError>,
     ) -> Result<u32, LoadError> {
         let start = self.at.next_multiple_of(16);
         let header = Header {

@@ -10,7 +10,7 @@ use ept::{Denied, Ept12, L2Memory, ModificationLog};
 use nested::{Abort, EptOutcome, L1Memory, Route, Synthesized};
 use vmcs::fields::*;
 use vmcs::qualification::{CrAccess, EptQualification, EptViolation, IoAccess};
-use vmcs::{Access, Exit, ExitReason, InstructionInfo};
+use vmcs::{Access, ExitReason, InstructionInfo};
 
 use crate::control_registers::{CR0_OWNED, cr0_is_legal, cr4_owned};
 use crate::cpu::Cpu;
@@ -30,6 +30,10 @@ const ENTRY_FAILURE: u32 = 1 << 31;
 #[inline(always)]
 pub(super) fn handle<C: Cpu, W: World>(vcpu: &mut Vcpu, cpu: &mut C, world: &W, reason: ExitReason) -> Next {
     let now = cpu.tsc();
+    if let Some(vector) = world.mailbox().take_for_l2() {
+        // Before this exit, as far as L1 and L2 can tell; the processor may have been quicker.
+        vcpu.notified_for_l2(cpu, world, vector);
+    }
     let Some(nested) = vcpu.nested.as_mut() else { return Next::Resume };
     nested.entered();
     match nested.route(reason, cpu.vmcs(), &vcpu.regs, world.memory(), now) {
@@ -121,7 +125,7 @@ fn reflect<C: Cpu, W: World>(vcpu: &mut Vcpu, cpu: &mut C, world: &W) -> Next {
         nested.reflect(cpu, world.memory(), &mut msrs, 0)
     };
     vcpu.nested = Some(nested);
-    after_exit(vcpu, done)
+    after_exit(vcpu, world, done)
 }
 
 /// L1 gets an exit that L0 made.
@@ -135,13 +139,16 @@ pub(crate) fn synthesize<C: Cpu, W: World>(vcpu: &mut Vcpu, cpu: &mut C, world: 
     let Some(nested) = vcpu.nested.take() else { return Next::Resume };
     let done = nested.synthesize(cpu, world.memory(), &mut ListedMsrs { vcpu, world }, activity, exit);
     vcpu.nested = Some(nested);
-    after_exit(vcpu, done)
+    after_exit(vcpu, world, done)
 }
 
 /// L1 runs again. Nothing can have changed about its events unless one waits.
 #[inline(always)]
-fn after_exit(vcpu: &mut Vcpu, done: Result<(), Abort>) -> Next {
+fn after_exit<W: World>(vcpu: &mut Vcpu, world: &W, done: Result<(), Abort>) -> Next {
     vcpu.in_l2 = false;
+    if vcpu.nested.as_ref().is_some_and(|nested| nested.posted().is_some()) {
+        world.l2_takes_posts(None);
+    }
     vcpu.activity = Activity::Active;
     vcpu.leaves_l2_at_once = false;
     match done {
@@ -203,7 +210,7 @@ const OPERAND: EptQualification = EptQualification::LINEAR_VALID.union(EptQualif
 
 /// The exit for an access to vmcs12's APIC-access page where L1 uses no EPT and has no memory.
 fn access_to_apic(vcpu: &Vcpu, cpu: &mut impl Cpu) -> Option<Synthesized> {
-    let Exit::EptViolation(violation) = Exit::decode(ExitReason::EPT_VIOLATION, cpu.vmcs()) else { return None };
+    let violation = EptViolation::read(cpu.vmcs());
     vcpu.nested.as_ref()?.apic_access_exit(cpu.vmcs(), violation.guest_physical, violation.qualification)
 }
 
@@ -242,10 +249,11 @@ fn mov_to_cr4(vcpu: &mut Vcpu, cpu: &mut impl Cpu, source: Gpr) -> Next {
 /// L2 met something in EPT02, and L1 uses EPT.
 #[inline(never)]
 fn ept<C: Cpu, W: World>(vcpu: &mut Vcpu, cpu: &mut C, world: &W, reason: ExitReason) -> Next {
-    let Exit::EptViolation(violation) = Exit::decode(reason, cpu.vmcs()) else {
+    if reason != ExitReason::EPT_VIOLATION {
         // EPT02 has no misconfigured entry: L0 made them.
         return vcpu.stops(Stop::UnexpectedExit(reason.0));
-    };
+    }
+    let violation = EptViolation::read(cpu.vmcs());
     let Some(nested) = vcpu.nested.as_mut() else { return Next::Resume };
     match nested.ept_violation(cpu, world.memory(), &violation) {
         EptOutcome::Resolved => {
@@ -372,7 +380,7 @@ fn shadow_access_in<C: Cpu, W: World>(
     vcpu: &mut Vcpu,
     cpu: &mut C,
     world: &W,
-    memory: &impl GuestMemory,
+    memory: &dyn GuestMemory,
     reason: ExitReason,
     info: InstructionInfo,
     encoding: u64,

@@ -69,17 +69,21 @@ fn handler<C: Cpu>(vcpu: &mut Vcpu, cpu: &mut C, memory: &dyn GuestMemory) -> Op
     let registers = VmcsRegisters::new(vmcs, &mut vcpu.regs, &vcpu.cpuid, rip);
     let paging = registers.paging();
     let kind = AccessKind { implicit: true, ..AccessKind::READ };
-    let word = |address: u64| {
-        let at = translate(memory, &paging, Linear(address), kind).ok()?.address;
-        memory.read_u64(at).ok()
+    // The frame lies in one page, and so does the gate, but for odd ones.
+    let mut known = None;
+    let mut word = |address: u64| {
+        let page = match known {
+            Some((page, at)) if page == address >> 12 => at,
+            _ => translate(memory, &paging, Linear(address), kind).ok()?.address.page(),
+        };
+        known = Some((address >> 12, page));
+        memory.read_u64(page.add(address & 0xfff)).ok()
     };
-    let is_frame = is_kernel
-        && rsp.checked_add(FRAME_BYTES).is_some()
-        && word(rsp)? >> 16 == 0
-        && word(rsp + 8)? == rip
-        && word(rsp + 24)? >> 22 == 0
-        && word(rsp + 24)? & 2 != 0;
-    if !is_frame {
+    if !is_kernel || rsp.checked_add(FRAME_BYTES).is_none() || word(rsp)? >> 16 != 0 || word(rsp + 8)? != rip {
+        return None;
+    }
+    let flags = word(rsp + 24)?;
+    if flags >> 22 != 0 || flags & 2 == 0 {
         return None;
     }
     // The offset's three parts in a gate (SDM 3A 6.14.1 "64-Bit Mode IDT").

@@ -80,12 +80,10 @@ fn timer<C: Cpu, W: World>(vcpu: &mut Vcpu, cpu: &mut C, world: &W) -> Next {
 #[inline(never)]
 fn handle_decoded<C: Cpu, W: World>(vcpu: &mut Vcpu, cpu: &mut C, world: &W, reason: ExitReason) -> Next {
     match Exit::decode(reason, cpu.vmcs()) {
-        Exit::Cpuid => cpuid::handle(vcpu, cpu),
         Exit::Rdmsr => msr::read(vcpu, cpu, world),
         Exit::Wrmsr => msr::write(vcpu, cpu, world),
         Exit::EptViolation(violation) => memory::handle(vcpu, cpu, world, violation),
         Exit::Io(access) => port::handle(vcpu, cpu, world, access),
-        Exit::Vmcall => instruction::vmcall(vcpu, cpu),
         Exit::Hlt => instruction::hlt(vcpu, cpu),
         Exit::Pause => instruction::pause(vcpu, cpu),
         // The next thing to do is what `attend` does anyway.
@@ -114,6 +112,7 @@ fn handle_decoded<C: Cpu, W: World>(vcpu: &mut Vcpu, cpu: &mut C, world: &W, rea
         Exit::TripleFault => vcpu.stops(Stop::TripleFault),
         Exit::TaskSwitch(_) => vcpu.stops(Stop::TaskSwitch),
         Exit::EntryFailed(_) => vcpu.stops(Stop::EntryFailed),
+        // CPUID and VMCALL come here neither from L1, see `handle`, nor from L2, whose L1 gets them.
         other => vcpu.stops(Stop::UnexpectedExit(other.reason().0)),
     }
 }

@@ -2,7 +2,7 @@
 
 use arch::Fault;
 use arch::control::{Cr0, Efer};
-use nested::{Entry, L1Processor, Nested, Outcome, Permission, Refusal};
+use nested::{Entry, L1Processor, Nested, Outcome, Permission, Posted, Refusal};
 use vmcs::fields::*;
 use vmcs::instruction_info::InstructionOperand;
 use vmcs::{Access, InstructionError, InstructionInfo, VmxInstruction};
@@ -38,8 +38,8 @@ fn execute<C: Cpu, W: World>(
 ) -> Result<Next, Fault> {
     let cpl = privilege_level(cpu.vmcs());
     let outcome = match instruction {
-        VmxInstruction::Vmread(_) => return Ok(vmread(vcpu, cpu, world)),
-        VmxInstruction::Vmwrite(_) => return Ok(vmwrite(vcpu, cpu, world)),
+        VmxInstruction::Vmread(operand) => return Ok(field_access_slowly(vcpu, cpu, world, operand.info, true)),
+        VmxInstruction::Vmwrite(operand) => return Ok(field_access_slowly(vcpu, cpu, world, operand.info, false)),
         VmxInstruction::Vmlaunch => return Ok(enter(vcpu, cpu, world, true)),
         VmxInstruction::Vmresume => return Ok(enter(vcpu, cpu, world, false)),
         VmxInstruction::Vmxon(operand) => return vmxon(vcpu, cpu, world, operand),
@@ -163,10 +163,10 @@ pub(super) fn vmread<C: Cpu, W: World>(vcpu: &mut Vcpu, cpu: &mut C, world: &W) 
                     put_into_register(&mut vcpu.regs, cpu.vmcs(), info, value);
                     finish(vcpu, cpu, Outcome::Succeed)
                 }
-                None => field_access_slowly(vcpu, cpu, world, cpl, info, true),
+                None => field_access_slowly(vcpu, cpu, world, info, true),
             }
         }
-        _ => field_access_slowly(vcpu, cpu, world, cpl, info, true),
+        _ => field_access_slowly(vcpu, cpu, world, info, true),
     }
 }
 
@@ -182,7 +182,7 @@ pub(super) fn vmwrite<C: Cpu, W: World>(vcpu: &mut Vcpu, cpu: &mut C, world: &W)
             let outcome = nested.vmwrite(cpu, encoding, value);
             finish(vcpu, cpu, outcome)
         }
-        _ => field_access_slowly(vcpu, cpu, world, cpl, info, false),
+        _ => field_access_slowly(vcpu, cpu, world, info, false),
     }
 }
 
@@ -192,11 +192,10 @@ fn field_access_slowly<C: Cpu, W: World>(
     vcpu: &mut Vcpu,
     cpu: &mut C,
     world: &W,
-    cpl: u32,
     info: InstructionInfo,
     reads: bool,
 ) -> Next {
-    match field_access(vcpu, cpu, world, cpl, info, reads) {
+    match field_access(vcpu, cpu, world, info, reads) {
         Ok(outcome) => finish(vcpu, cpu, outcome),
         Err(fault) => vcpu.inject_fault(cpu, fault),
     }
@@ -206,10 +205,10 @@ fn field_access<C: Cpu, W: World>(
     vcpu: &mut Vcpu,
     cpu: &mut C,
     world: &W,
-    cpl: u32,
     info: InstructionInfo,
     reads: bool,
 ) -> Result<Outcome, Fault> {
+    let cpl = privilege_level(cpu.vmcs());
     if !admitted(vcpu, cpl)?.has_current() {
         return Ok(Outcome::FailInvalid);
     }
@@ -243,7 +242,7 @@ pub(super) fn enter<C: Cpu, W: World>(vcpu: &mut Vcpu, cpu: &mut C, world: &W, l
     }
     vcpu.nested = Some(nested);
     match entry {
-        Entry::Entered { activity } => entered(vcpu, activity, requested != 0),
+        Entry::Entered { activity } => entered(vcpu, world, activity, requested != 0),
         other => not_entered(vcpu, cpu, other),
     }
 }
@@ -259,8 +258,11 @@ fn not_entered(vcpu: &mut Vcpu, cpu: &mut impl Cpu, entry: Entry) -> Next {
 
 /// L2 is the guest from here on. `requested`: the processor had an interrupt for L1.
 #[inline(always)]
-fn entered(vcpu: &mut Vcpu, activity: u32, requested: bool) -> Next {
+fn entered<W: World>(vcpu: &mut Vcpu, world: &W, activity: u32, requested: bool) -> Next {
     vcpu.in_l2 = true;
+    if let Some(posted) = vcpu.nested.as_ref().and_then(|nested| nested.posted()) {
+        l2_takes_posts(vcpu, world, posted);
+    }
     if activity != 0 {
         // It does not run, so that there is no entry to wait for.
         vcpu.activity = if activity == 3 { Activity::WaitForSipi } else { Activity::Halted };
@@ -270,6 +272,13 @@ fn entered(vcpu: &mut Vcpu, activity: u32, requested: bool) -> Next {
         return Next::Attend;
     }
     if vcpu.has_event_for_l2(requested) { Next::Attend } else { Next::Resume }
+}
+
+/// Notifications that the APIC would hold back are L0's.
+#[cold]
+#[inline(never)]
+fn l2_takes_posts<W: World>(vcpu: &Vcpu, world: &W, posted: &Posted) {
+    world.l2_takes_posts(Some(posted).filter(|posted| vcpu.apic.would_take(posted.notification)));
 }
 
 #[cold]

@@ -4,7 +4,7 @@ use core::sync::atomic::{AtomicU64, Ordering};
 
 use arch::control::Efer;
 use arch::segment::{AccessRights, SegmentName};
-use arch::{Fault, Gpr, GuestRegs, Width};
+use arch::{Fault, Gpr, GuestMemory, GuestRegs, Width};
 use emulate::{Remembered, read_operand, write_operand};
 use vmcs::fields::*;
 use vmcs::{Access, InstructionInfo};
@@ -44,7 +44,7 @@ pub(super) fn is_64_bit(vmcs: &impl Access) -> bool {
 pub(super) fn take<C: Cpu>(
     vcpu: &mut Vcpu,
     cpu: &mut C,
-    memory: &impl arch::GuestMemory,
+    memory: &dyn GuestMemory,
     info: InstructionInfo,
 ) -> Result<u64, Fault> {
     if !info.is_register() {
@@ -57,7 +57,7 @@ pub(super) fn take<C: Cpu>(
 fn take_from_memory<C: Cpu>(
     vcpu: &mut Vcpu,
     cpu: &mut C,
-    memory: &impl arch::GuestMemory,
+    memory: &dyn GuestMemory,
     info: InstructionInfo,
 ) -> Result<u64, Fault> {
     let bytes = if is_64_bit(cpu.vmcs()) { 8 } else { 4 };
@@ -68,7 +68,7 @@ fn take_from_memory<C: Cpu>(
 pub(super) fn put<C: Cpu>(
     vcpu: &mut Vcpu,
     cpu: &mut C,
-    memory: &impl arch::GuestMemory,
+    memory: &dyn GuestMemory,
     info: InstructionInfo,
     value: u64,
 ) -> Result<(), Fault> {
@@ -83,7 +83,7 @@ pub(super) fn put<C: Cpu>(
 fn put_into_memory<C: Cpu>(
     vcpu: &mut Vcpu,
     cpu: &mut C,
-    memory: &impl arch::GuestMemory,
+    memory: &dyn GuestMemory,
     info: InstructionInfo,
     value: u64,
 ) -> Result<(), Fault> {
@@ -98,15 +98,21 @@ fn put_into_memory<C: Cpu>(
 pub(super) fn load<C: Cpu>(
     vcpu: &mut Vcpu,
     cpu: &mut C,
-    memory: &impl arch::GuestMemory,
+    memory: &dyn GuestMemory,
     info: InstructionInfo,
     bytes: usize,
 ) -> Result<[u64; 2], Fault> {
     let offset = offset(&vcpu.regs, cpu.vmcs(), info);
-    if bytes == 8
-        && let Some(word) = word(vcpu, cpu, memory, info, offset)
+    if bytes >= 8
+        && let Some(low) = word(vcpu, cpu, memory, info, offset)
     {
-        return Ok([word.load(Ordering::Relaxed), 0]);
+        let low = low.load(Ordering::Relaxed);
+        if bytes == 8 {
+            return Ok([low, 0]);
+        }
+        if let Some(high) = next_word(vcpu, cpu, memory, info, offset) {
+            return Ok([low, high]);
+        }
     }
     let mut value = [0; 16];
     read_operand(&registers(vcpu, cpu), memory, info.segment(), offset, &mut value[..bytes])?;
@@ -118,12 +124,24 @@ pub(super) fn load<C: Cpu>(
     Ok([low, high])
 }
 
+/// The second half of an operand of 128 bits, in the frequent case.
+#[inline(never)]
+fn next_word<C: Cpu>(
+    vcpu: &mut Vcpu,
+    cpu: &mut C,
+    memory: &dyn GuestMemory,
+    info: InstructionInfo,
+    offset: u64,
+) -> Option<u64> {
+    word(vcpu, cpu, memory, info, offset.wrapping_add(8)).map(|word| word.load(Ordering::Relaxed))
+}
+
 /// Writes a memory operand of 64 bits.
 #[inline(always)]
 pub(crate) fn store<C: Cpu>(
     vcpu: &mut Vcpu,
     cpu: &mut C,
-    memory: &impl arch::GuestMemory,
+    memory: &dyn GuestMemory,
     info: InstructionInfo,
     value: u64,
 ) -> Result<(), Fault> {
@@ -143,7 +161,7 @@ pub(crate) fn store<C: Cpu>(
 fn word<C: Cpu>(
     vcpu: &mut Vcpu,
     cpu: &mut C,
-    memory: &impl arch::GuestMemory,
+    memory: &dyn GuestMemory,
     info: InstructionInfo,
     offset: u64,
 ) -> Option<&'static AtomicU64> {

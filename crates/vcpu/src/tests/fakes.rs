@@ -41,9 +41,10 @@ pub(super) struct FakeCpu {
     /// The current VMCS: vmcs01, unless L1 has VMX and L2 runs.
     pub(super) vmcs: FakeVmcs,
     /// The others, each in its place.
-    others: [FakeVmcs; 3],
+    others: [FakeVmcs; 2],
+    shadow: FakeVmcs,
     current: Which,
-    launched: [bool; 3],
+    launched: [bool; 2],
     ept02: ept::Shadows<TableFrames>,
     pub(super) script: VecDeque<Step>,
     /// The entry into L2 with this number, from 0, is refused, after what another processor does.
@@ -90,6 +91,13 @@ impl nested::Processor for FakeCpu {
         self.others[self.current as usize] = core::mem::take(&mut self.vmcs);
         self.vmcs = core::mem::take(&mut self.others[which as usize]);
         self.current = which;
+    }
+
+    fn with_shadow(&mut self, then: Which, work: impl FnOnce(&mut FakeVmcs)) {
+        work(&mut self.shadow);
+        if then != self.current {
+            self.make_current(then);
+        }
     }
 
     fn tsc(&self) -> u64 {
@@ -204,14 +212,19 @@ fn cpuid(leaf: u32, _: u32) -> CpuidResult {
 /// A VM of one vCPU that remembers what was asked of it.
 pub(super) struct FakeWorld {
     pub(super) memory: Ram,
-    pub(super) mailbox: Mailbox,
+    /// For the script too.
+    pub(super) mailbox: &'static Mailbox,
     pub(super) ports: RefCell<BTreeMap<u16, u32>>,
     pub(super) reports: RefCell<Vec<Report>>,
     pub(super) deadline: Cell<u64>,
     pub(super) ticks: RefCell<Vec<u64>>,
     pub(super) pic: Cell<Option<u8>>,
     pub(super) stop: Option<Stop>,
+    pub(super) l2_takes_posts: Cell<Option<nested::Posted>>,
 }
+
+/// How the processor takes in what is posted to L2.
+pub(super) const POSTING: nested::Posting = nested::Posting { notification: 0xf2, alignment: 64 };
 
 impl Bus for FakeWorld {
     fn send(&self, _: Message) {}
@@ -227,7 +240,7 @@ impl World for FakeWorld {
     }
 
     fn mailbox(&self) -> &Mailbox {
-        &self.mailbox
+        self.mailbox
     }
 
     fn port_in(&self, port: u16, _: Width, _: u64) -> u32 {
@@ -277,6 +290,10 @@ impl World for FakeWorld {
         false
     }
 
+    fn l2_takes_posts(&self, posted: Option<&nested::Posted>) {
+        self.l2_takes_posts.set(posted.copied());
+    }
+
     fn report(&self, report: Report) {
         self.reports.borrow_mut().push(report);
     }
@@ -322,9 +339,10 @@ impl Bench {
             capabilities: machine,
             physical_address_bits: cpuid(0x8000_0008, 0).eax.to_le_bytes()[0],
             vmcs,
-            others: [FakeVmcs::of(&machine), FakeVmcs::of(&machine), FakeVmcs::of(&machine)],
+            others: [FakeVmcs::of(&machine), FakeVmcs::of(&machine)],
+            shadow: FakeVmcs::of(&machine),
             current: Which::Vmcs01,
-            launched: [false; 3],
+            launched: [false; 2],
             ept02: ept::Shadows::new(TableFrames::default()).expect("enough frames"),
             script: VecDeque::new(),
             refusal: None,
@@ -361,18 +379,19 @@ impl Bench {
         if let Some(vmcs12) = vmcs12 {
             start_64_bit(&mut cpu.vmcs);
             cpu.others[Which::Vmcs02 as usize].set_host();
-            let base = vcpu.nested_base(&controls, &pages, 2, false);
+            let base = vcpu.nested_base(&controls, &pages, 2, false, Some(POSTING));
             vcpu.give_vmx(nested(&machine, base, &mut cpu, &memory, &vmcs12));
         }
         let world = FakeWorld {
             memory,
-            mailbox: Mailbox::new(),
+            mailbox: Box::leak(Box::default()),
             ports: RefCell::default(),
             reports: RefCell::default(),
             deadline: Cell::new(u64::MAX),
             ticks: RefCell::default(),
             pic: Cell::new(None),
             stop: None,
+            l2_takes_posts: Cell::new(None),
         };
         Self { vcpu, cpu, world }
     }

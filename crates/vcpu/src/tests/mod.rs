@@ -9,4 +9,5 @@ mod l2_entry;
 mod l2_events;
 mod lost_rip;
 mod posted_interrupts;
+mod posted_to_processor;
 mod vmx_operands;

@@ -8,14 +8,14 @@ use vmcs::{Access, EventInfo, ExitReason};
 use super::fakes::{Bench, of_length};
 use crate::*;
 
-const VIRTUAL_APIC: u64 = 0x6_0000;
+pub(super) const VIRTUAL_APIC: u64 = 0x6_0000;
 /// 64 bytes are its alignment, and no more.
-const DESCRIPTOR: u64 = 0x6_1040;
-const NOTIFICATION: u8 = 0x55;
+pub(super) const DESCRIPTOR: u64 = 0x6_1040;
+pub(super) const NOTIFICATION: u8 = 0x55;
 const HLT: u32 = 1;
 
 /// An L1 that is about to execute VMLAUNCH of an L2 to which interrupts are posted, of which `posted` is.
-fn about_to_launch(posted: u8, change: impl FnOnce(&mut testkit::FakeVmcs)) -> Bench {
+pub(super) fn about_to_launch(posted: u8, change: impl FnOnce(&mut testkit::FakeVmcs)) -> Bench {
     let mut bench = Bench::with_vmx(0, |vmcs12| {
         let pin = PinBased::EXTERNAL_INTERRUPT_EXITING | PinBased::PROCESS_POSTED_INTERRUPTS;
         vmcs12.write(PIN_BASED_VM_EXEC_CONTROL, vmcs12.read(PIN_BASED_VM_EXEC_CONTROL) | pin.bits());
@@ -43,17 +43,17 @@ fn time_is_over(bench: &mut Bench) {
     bench.cpu.exit(ExitReason::PREEMPTION_TIMER, |_, _| {});
 }
 
-fn order(bench: &mut Bench) -> Vec<Which> {
+pub(super) fn order(bench: &mut Bench) -> Vec<Which> {
     bench.run_script().iter().map(|entry| entry.which).collect()
 }
 
-fn status_of_l2(bench: &mut Bench) -> u64 {
+pub(super) fn status_of_l2(bench: &mut Bench) -> u64 {
     let nested = bench.vcpu.nested.as_mut().expect("L1 has VMX");
     nested.vmread(&mut bench.cpu, GUEST_INTERRUPT_STATUS.encoding().0.into()).expect("a field that exists")
 }
 
 /// Whether the interrupt arrived where the processor looks for it, and was taken from where it was posted.
-fn assert_processed(bench: &mut Bench, posted: u8) {
+pub(super) fn assert_processed(bench: &mut Bench, posted: u8) {
     let memory = &bench.world.memory;
     let requests = VIRTUAL_APIC + 0x200 + u64::from(posted / 32) * 16;
     assert_eq!(memory.get(requests), 1 << (posted % 32), "VIRR");

@@ -56,6 +56,46 @@ fn first_post_kicks() {
     }
 }
 
+/// A notification of L2 keeps nobody from being told of anything, and is told each time itself: the processor may have acted on
+/// it long before it is taken. One vector at a time.
+#[test]
+fn notifications_of_l2_are_apart() {
+    let mailbox = Mailbox::new();
+    assert_eq!(mailbox.take_for_l2(), None);
+    assert!(mailbox.post_for_l2(0));
+    assert!(!mailbox.is_empty() && mailbox.post_for_l2(0) && !mailbox.post_for_l2(0xff));
+    assert!(mailbox.post(0x40, false) && mailbox.post_nmi());
+    assert_eq!(mailbox.take().edge, set(&[0x40]));
+    assert!(!mailbox.is_empty());
+    assert_eq!((mailbox.take_for_l2(), mailbox.take_for_l2()), (Some(0), None));
+    assert!(mailbox.is_empty() && mailbox.post_for_l2(0xff));
+    assert_eq!(mailbox.take_for_l2(), Some(0xff));
+}
+
+/// While one processor posts without end and another takes, the last one is taken.
+#[test]
+fn no_notification_of_l2_is_lost() {
+    for round in 0..300_u32 {
+        let (mailbox, posts) = (Mailbox::new(), AtomicU32::new(0));
+        let seen = std::thread::scope(|scope| {
+            let poster = scope.spawn(|| {
+                for _ in 0..1 + round % 7 {
+                    posts.fetch_add(1, Ordering::SeqCst);
+                    assert!(mailbox.post_for_l2(0x55));
+                }
+            });
+            let mut seen = 0;
+            while !poster.is_finished() || !mailbox.is_empty() {
+                if mailbox.take_for_l2().is_some() {
+                    seen = posts.load(Ordering::SeqCst);
+                }
+            }
+            seen
+        });
+        assert_eq!(seen, posts.load(Ordering::SeqCst), "what was posted last was looked at");
+    }
+}
+
 /// A start-up that came before an INIT is void; of two start-ups the first counts.
 #[test]
 fn init_and_startup_in_order() {
