@@ -5,6 +5,7 @@
 
 use std::collections::{HashMap, VecDeque};
 
+use crate::lines::{FIRST_LINE, Line, Request};
 use crate::member::small;
 use crate::signals::Signals;
 use crate::{Decision, Member, Migrant, RunQueue, Set, State, Wake};
@@ -24,30 +25,28 @@ fn member(vcpu: u16) -> Member {
 struct Queue {
     /// Who runs, whether it was woken, whether its request is a short one.
     running: Option<(u16, bool, bool)>,
-    /// Who waits with a whole request and with a short one, in order.
-    waiting: [Vec<u16>; 2],
+    /// The lines in which anybody waits, in order, and who.
+    waiting: Vec<(Line, Vec<u16>)>,
     halted: Vec<u16>,
 }
 
 impl Queue {
     fn real(&self) -> RunQueue {
         let mut queue = RunQueue::new(SLICE);
-        let add = |queue: &mut RunQueue, vcpu, short| {
-            let state = if short { State::Halted } else { State::Ready };
-            queue.add(member(vcpu), state, 0).unwrap();
-            if short {
-                assert_eq!(queue.wake(vcpu, 0), Wake::Ready);
-            }
+        let add = |queue: &mut RunQueue, vcpu, line| {
+            queue.add(member(vcpu), State::Ready, 0).unwrap();
+            queue.lines.take(vcpu);
+            queue.lines.put(vcpu, line);
         };
         if let Some((vcpu, woken, short)) = self.running {
-            add(&mut queue, vcpu, short);
+            add(&mut queue, vcpu, FIRST_LINE + if short { Request::Short } else { Request::Next } as Line);
             queue.next(0);
             if woken {
                 queue.wake(vcpu, 0);
             }
         }
-        for (vcpus, short) in self.waiting.iter().zip([false, true]) {
-            vcpus.iter().for_each(|&vcpu| add(&mut queue, vcpu, short));
+        for (line, vcpus) in &self.waiting {
+            vcpus.iter().for_each(|&vcpu| add(&mut queue, vcpu, *line));
         }
         for &vcpu in &self.halted {
             queue.add(member(vcpu), State::Halted, 0).unwrap();
@@ -58,16 +57,18 @@ impl Queue {
     fn of(queue: &RunQueue) -> Self {
         let running = queue.running.map(|running| (running.vcpu, running.woken, running.end < SLICE));
         let here = |state| (0..VCPUS).filter(move |&vcpu| queue.state(vcpu) == Some(state)).collect();
-        Self { running, waiting: [0, 1].map(|line| queue.lines.members(line).collect()), halted: here(State::Halted) }
+        let waiting = queue.lines.occupied().map(|line| (line, queue.lines.members(line).collect())).collect();
+        Self { running, waiting, halted: here(State::Halted) }
     }
 
     fn is_waiting(&self) -> bool {
-        self.waiting.iter().any(|line| !line.is_empty())
+        !self.waiting.is_empty()
     }
 
     fn has(&self, vcpu: u16) -> bool {
         let runs = self.running.is_some_and(|running| running.0 == vcpu);
-        runs || self.waiting.iter().chain([&self.halted]).any(|all| all.contains(&vcpu))
+        let lines = self.waiting.iter().map(|(_, vcpus)| vcpus);
+        runs || lines.chain([&self.halted]).any(|all| all.contains(&vcpu))
     }
 }
 
@@ -140,8 +141,8 @@ struct World {
 impl World {
     fn start() -> Self {
         let mut queues = [Queue::default(), Queue::default()];
-        queues[0].waiting[0] = vec![0, 1];
-        queues[1].waiting[0] = vec![2];
+        queues[0].waiting = vec![(FIRST_LINE + Request::Early as Line, vec![0, 1])];
+        queues[1].waiting = vec![(FIRST_LINE + Request::Early as Line, vec![2])];
         Self {
             queues,
             homes: [0, 0, 1],
@@ -371,7 +372,7 @@ impl World {
                 && self.at[processor] == At::Run
                 && !kicks
             {
-                let waiting = self.queues[processor].waiting.iter().flatten();
+                let waiting = self.queues[processor].waiting.iter().flat_map(|(_, vcpus)| vcpus);
                 let could = waiting.filter(|&&vcpu| member(vcpu).allowed.has(its_number)).count();
                 assert_eq!(could, 0, "somebody waits beside a processor that sleeps: {self:?}");
             }
