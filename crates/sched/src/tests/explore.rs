@@ -85,7 +85,9 @@ enum At {
     ForwardTo(u16, u16, u64),
     /// Somebody waits here: is another processor idle?
     Offer,
-    /// It is: it shall have this vCPU, which is in no queue.
+    /// It is: it shall have this vCPU, which is in no queue. Those who wake do not know yet.
+    Leaves(u16),
+    /// They do.
     Give(u16),
     /// The same; the vCPU is in the queue there.
     Given,
@@ -129,8 +131,8 @@ struct World {
     waiting: u64,
     /// Why a vCPU was woken, until it looks.
     mail: [bool; VCPUS as usize],
-    /// Who has which processor, as others see it.
-    running: [Option<u16>; 2],
+    /// The processor that each vCPU has, as others see it; or had last, when it only waits for its next turn.
+    places: [Option<u16>; VCPUS as usize],
     kicked: [bool; 2],
     at: [At; 2],
     waker: Waker,
@@ -150,7 +152,7 @@ impl World {
             idle: 0,
             waiting: 0,
             mail: [false; VCPUS as usize],
-            running: [None; 2],
+            places: [None; VCPUS as usize],
             kicked: [false; 2],
             at: [At::Look; 2],
             waker: Waker::Rests,
@@ -227,7 +229,11 @@ impl World {
             At::Offer => {
                 let taken = world.queue(processor, |queue| queue.take(other, 0));
                 world.publish_waiting(processor);
-                taken.map_or(At::Enter, |migrant| At::Give(migrant.member.vcpu))
+                taken.map_or(At::Enter, |migrant| At::Leaves(migrant.member.vcpu))
+            }
+            At::Leaves(vcpu) => {
+                world.places[usize::from(vcpu)] = None;
+                At::Give(vcpu)
             }
             At::Give(vcpu) => {
                 let migrant = Migrant { member: member(vcpu), counters: crate::Counters::default() };
@@ -240,12 +246,13 @@ impl World {
                 At::Enter
             }
             At::Enter => {
-                world.running[own] = Some(world.queues[own].running.unwrap().0);
+                let vcpu = world.queues[own].running.unwrap().0;
+                world.places[usize::from(vcpu)] = Some(processor);
                 At::Run
             }
             At::Run => return self.run_steps(processor),
             At::Halts => {
-                world.running[own] = None;
+                world.places[usize::from(self.queues[own].running.unwrap().0)] = None;
                 At::Rests
             }
             At::Rests => {
@@ -297,7 +304,6 @@ impl World {
         let mut halts = self.clone();
         halts.at[own] = At::Halts;
         let mut leaves = self.clone();
-        leaves.running[own] = None;
         leaves.kicked[own] = false;
         leaves.at[own] = At::Look;
         let mut steps = vec![halts];
@@ -314,7 +320,7 @@ impl World {
         let mut world = self.clone();
         world.waker = match self.waker {
             Waker::Rests => return None,
-            Waker::Posted(vcpu) => match (0..2).find(|&processor| self.running[usize::from(processor)] == Some(vcpu)) {
+            Waker::Posted(vcpu) => match self.places[usize::from(vcpu)] {
                 Some(processor) => Waker::Kicks(processor),
                 None => Waker::FoundNoProcessor(vcpu),
             },
@@ -352,7 +358,9 @@ impl World {
     /// What holds at every moment.
     fn check(&self) {
         for vcpu in 0..VCPUS {
-            let on = |processor: usize| self.queues[processor].has(vcpu) || self.at[processor] == At::Give(vcpu);
+            let on = |processor: usize| {
+                self.queues[processor].has(vcpu) || [At::Leaves(vcpu), At::Give(vcpu)].contains(&self.at[processor])
+            };
             assert!(on(0) != on(1), "vCPU {vcpu} is in two places or none: {self:?}");
             let place = u16::from(on(1));
             assert!(member(vcpu).allowed.has(place), "vCPU {vcpu} is where it must not be: {self:?}");
