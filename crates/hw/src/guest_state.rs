@@ -11,53 +11,62 @@ use arch::control::{Cr4, XCR0_OFFERED};
 use arch::{HostPhys, Msr, PAGE_SIZE};
 
 use crate::frames::Frames;
-use crate::{control, cpuid, msr, physmem};
+use crate::{control, cpuid, physmem};
 
 /// The registers that guests read and write without a VM exit and that stay in the processor: SYSCALL's, SWAPGS's, and
 /// IA32_TSC_AUX where there is one.
 pub const KEPT_IN_PROCESSOR: [Msr; 6] =
     [Msr::STAR, Msr::LSTAR, Msr::CSTAR, Msr::FMASK, Msr::KERNEL_GS_BASE, Msr::TSC_AUX];
 
-/// Those that all processors with 64-bit mode have. One after the other and in halves, since a switch between vCPUs is to be quick:
-/// compiled for size, a loop takes half as long again.
-macro_rules! kept_msrs {
-    ($($field:ident: $msr:expr,)*) => {
-        #[derive(Debug, Default)]
-        struct Msrs {
-            $($field: [u32; 2],)*
-        }
-
-        impl GuestState {
-            /// # Safety
-            /// As for [`msr::read_halves`].
-            #[inline(always)]
-            unsafe fn save_msrs(&mut self) {
-                $(
-                    // SAFETY: the caller's promise.
-                    self.msrs.$field = unsafe { msr::read_halves($msr) };
-                )*
-            }
-
-            /// # Safety
-            /// As for [`msr::write_halves`].
-            #[inline(always)]
-            unsafe fn load_msrs(&self) {
-                $(
-                    // SAFETY: the caller's promise.
-                    unsafe { msr::write_halves($msr, self.msrs.$field) };
-                )*
-            }
-        }
+/// RDMSR of the register that ECX names into the `$index`th element of `place`, and WRMSR out of it: in halves, as the instructions
+/// have them, since a switch between vCPUs is to be quick. The compiler would put the halves together.
+macro_rules! to_place {
+    ($index:literal) => {
+        concat!("rdmsr\nmov [{place} + 8 * ", $index, "], eax\nmov [{place} + 8 * ", $index, " + 4], edx")
     };
 }
-
-kept_msrs! {
-    star: Msr::STAR,
-    lstar: Msr::LSTAR,
-    cstar: Msr::CSTAR,
-    fmask: Msr::FMASK,
-    kernel_gs_base: Msr::KERNEL_GS_BASE,
+macro_rules! from_place {
+    ($index:literal) => {
+        concat!("mov eax, [{place} + 8 * ", $index, "]\nmov edx, [{place} + 8 * ", $index, " + 4]\nwrmsr")
+    };
 }
+/// Moves [`KEPT_IN_PROCESSOR`] to or from the array at `$place`: five that all processors with 64-bit mode have, IA32_TSC_AUX if
+/// `$has_tsc_aux`.
+macro_rules! move_msrs {
+    ($instruction:ident, $place:expr, $has_tsc_aux:expr) => {
+        asm!(
+            "mov ecx, {star}",
+            $instruction!(0),
+            "inc ecx",
+            $instruction!(1),
+            "inc ecx",
+            $instruction!(2),
+            "inc ecx",
+            $instruction!(3),
+            "mov ecx, {kernel_gs_base}",
+            $instruction!(4),
+            "test {has_tsc_aux}, {has_tsc_aux}",
+            "jz 2f",
+            "inc ecx",
+            $instruction!(5),
+            "2:",
+            place = in(reg) $place,
+            has_tsc_aux = in(reg_byte) u8::from($has_tsc_aux),
+            star = const Msr::STAR.0,
+            kernel_gs_base = const Msr::KERNEL_GS_BASE.0,
+            out("eax") _,
+            out("ecx") _,
+            out("edx") _,
+            options(nostack),
+        )
+    };
+}
+const _: () = {
+    let [star, lstar, cstar, fmask, kernel_gs_base, tsc_aux] = KEPT_IN_PROCESSOR;
+    assert!(
+        star.0 + 1 == lstar.0 && star.0 + 2 == cstar.0 && star.0 + 3 == fmask.0 && kernel_gs_base.0 + 1 == tsc_aux.0
+    );
+};
 
 /// Bytes that FXSAVE writes (SDM 1 10.5.1 "FXSAVE Area"): the start of every XSAVE area too.
 const FXSAVE_BYTES: u64 = 512;
@@ -73,9 +82,10 @@ pub struct GuestState {
     /// What [`Instruction`] saves and restores.
     area: HostPhys,
     instruction: Instruction,
-    msrs: Msrs,
-    /// IA32_TSC_AUX; `None` where the processor has no RDTSCP and so not the MSR.
-    tsc_aux: Option<[u32; 2]>,
+    /// [`KEPT_IN_PROCESSOR`].
+    msrs: [u64; KEPT_IN_PROCESSOR.len()],
+    /// The processor has RDTSCP, and so IA32_TSC_AUX.
+    has_tsc_aux: bool,
     debug_addresses: [u64; 4],
     dr6: u64,
     cr2: u64,
@@ -117,12 +127,11 @@ impl GuestState {
         unsafe { physmem::pointer::<u16>(area.add(FCW_OFFSET)).write(0x37f) };
         // SAFETY: as above.
         unsafe { physmem::pointer::<u32>(area.add(MXCSR_OFFSET)).write(0x1f80) };
-        let has_rdtscp = cpuid::leaf(0x8000_0001).edx & 1 << 27 != 0;
         Some(Self {
             area,
             instruction,
-            msrs: Msrs::default(),
-            tsc_aux: has_rdtscp.then_some([0; 2]),
+            msrs: [0; _],
+            has_tsc_aux: cpuid::leaf(0x8000_0001).edx & 1 << 27 != 0,
             debug_addresses: [0; 4],
             dr6: 0xffff_0ff0,
             cr2: 0,
@@ -162,11 +171,7 @@ impl GuestState {
             }
         }
         // SAFETY: the registers exist and held the values, or are 0; L0 does not use them.
-        unsafe { self.load_msrs() };
-        if let Some(value) = self.tsc_aux {
-            // SAFETY: as above.
-            unsafe { msr::write_halves(Msr::TSC_AUX, value) };
-        }
+        unsafe { move_msrs!(from_place, &raw const self.msrs, self.has_tsc_aux) };
         // SAFETY: no breakpoint is enabled in DR7 while L0 runs.
         unsafe { write_debug_addresses(self.debug_addresses) };
         // SAFETY: the register held the value, or it is that of power-up.
@@ -196,12 +201,8 @@ impl GuestState {
                 unsafe { asm!("fxsave64 [{}]", in(reg) self.pointer(), options(nostack, preserves_flags)) };
             }
         }
-        // SAFETY: all processors with 64-bit mode have these registers.
-        unsafe { self.save_msrs() };
-        if let Some(value) = &mut self.tsc_aux {
-            // SAFETY: `new` asked for RDTSCP, with which the register comes.
-            *value = unsafe { msr::read_halves(Msr::TSC_AUX) };
-        }
+        // SAFETY: the registers exist: `new` asked for RDTSCP, with which the last one comes.
+        unsafe { move_msrs!(to_place, &raw mut self.msrs, self.has_tsc_aux) };
         self.debug_addresses = debug_addresses();
         self.dr6 = control::dr6();
         self.cr2 = control::cr2();

@@ -29,31 +29,6 @@ pub unsafe fn write(msr: Msr, value: u64) {
     unsafe { x86::msr::wrmsr(msr.0, value) }
 }
 
-/// [`read`] as RDMSR gives it: the low half first.
-///
-/// # Safety
-/// As for [`read`].
-#[inline(always)]
-#[must_use]
-pub unsafe fn read_halves(msr: Msr) -> [u32; 2] {
-    let (low, high);
-    // SAFETY: the caller's promise; reading an MSR has no effect on memory.
-    unsafe {
-        asm!("rdmsr", in("ecx") msr.0, out("eax") low, out("edx") high, options(nomem, nostack, preserves_flags));
-    }
-    [low, high]
-}
-
-/// [`write`] as WRMSR takes it.
-///
-/// # Safety
-/// As for [`write`].
-#[inline(always)]
-pub unsafe fn write_halves(msr: Msr, [low, high]: [u32; 2]) {
-    // SAFETY: the caller's promise.
-    unsafe { asm!("wrmsr", in("ecx") msr.0, in("eax") low, in("edx") high, options(nostack, preserves_flags)) };
-}
-
 /// RDMSR of a register that need not exist.
 pub fn try_read(msr: Msr) -> Result<u64, GeneralProtection> {
     let (low, high, failed): (u64, u64, u32);

@@ -132,6 +132,7 @@ impl Processor {
             Left::SliceOver => {}
             Left::Spins => _ = queue.lock().spins(vcpu, now),
             Left::Halted { deaf } => {
+                resident.leave_place();
                 queue.lock().halted(vcpu, resident.deadline(), now);
                 if resident.waits(deaf) {
                     // SAFETY: the VMCS that just ran is still current, and no other value for it lives.
@@ -140,6 +141,7 @@ impl Processor {
                 self.look_again(resident, vcpu);
             }
             Left::WaitsForSipi => {
+                resident.leave_place();
                 queue.lock().waits_for_sipi(vcpu, now);
                 resident.waits(true);
                 self.look_again(resident, vcpu);

@@ -30,6 +30,9 @@ pub(crate) struct Resident {
     left_in_l2: bool,
     state: GuestState,
     place: Place,
+    /// Those who wake it find this processor at its [`Place`]. So it stays while it only waits for its next turn, when it looks
+    /// for what they left anyway.
+    is_at_place: bool,
     /// The processor on which its VMCSs may be active, with this processor's host state.
     active_on: Option<u16>,
     /// The processors that may have cached translations of it.
@@ -135,7 +138,8 @@ impl Resident {
         let place = Place { vm: guest.vm, index, mailbox: guest.vm.mailbox(index) };
         place.published(vcpu.apic.settings().identity());
         let (active_on, ran_on) = (Some(here()), Set::NONE);
-        let mut resident = Self { guest, vcpu, own, left_in_l2: false, state, place, active_on, ran_on };
+        let mut resident =
+            Self { guest, vcpu, own, left_in_l2: false, state, place, is_at_place: false, active_on, ran_on };
         // SAFETY: its registers were never loaded.
         unsafe { resident.leave_processor(false) };
         Ok(resident)
@@ -144,6 +148,11 @@ impl Resident {
     /// Runs the vCPU until it gives the processor back. `load`: another one was here before, or nobody; `after_save`: one that has
     /// just been saved.
     pub(crate) fn run(&mut self, load: bool, after_save: bool, until: u64) -> Left {
+        let place = self.place;
+        if !self.is_at_place {
+            self.is_at_place = true;
+            place.vm.runs(place.index, percpu::number());
+        }
         let which = if self.left_in_l2 { nested::Which::Vmcs02 } else { nested::Which::Vmcs01 };
         let current = if load {
             match self.load(after_save) {
@@ -154,9 +163,8 @@ impl Resident {
             // SAFETY: it is still current from the last time, and no other value for it lives.
             unsafe { CurrentVmcs::assume() }
         };
-        self.place.vm.runs(self.place.index, percpu::number());
         let mut cpu = Processor::new(current, &mut self.own, which);
-        let left = self.vcpu.run(&mut cpu, &self.place, until);
+        let left = self.vcpu.run(&mut cpu, &place, until);
         match left {
             Left::Stop(Stop::EntryFailed) => failed_entry::explain(),
             Left::Stop(Stop::UnexpectedExit(_)) => dump::current_vmcs(),
@@ -166,8 +174,14 @@ impl Resident {
         }
         self.left_in_l2 = self.vcpu.in_l2();
         self.own.entered[usize::from(self.left_in_l2)] = vmx::entered();
-        self.place.vm.leaves(self.place.index);
         left
+    }
+
+    /// Those who wake it find no processor any more: it goes to sleep, to another processor, or for good.
+    #[inline(never)]
+    pub(crate) fn leave_place(&mut self) {
+        self.is_at_place = false;
+        self.place.vm.leaves(self.place.index);
     }
 
     /// Loads registers and VMCS, whose predecessors have been saved.
@@ -177,13 +191,10 @@ impl Resident {
         if self.active_on != Some(here()) {
             self.arrive()?;
         }
-        let region = if self.left_in_l2 { self.own.vmcs02 } else { self.own.vmcs01 };
-        // SAFETY: the VMCS was cleared and written and is active on this processor only; no other value for the current VMCS
-        // lives.
-        let current = unsafe { vmx::load(region) }?;
-        // SAFETY: it is what was said of this VMCS on this processor, where it has stayed active.
-        unsafe { vmx::set_entered(self.own.entered[usize::from(self.left_in_l2)]) };
-        Ok(current)
+        let region = if self.left_in_l2 { &self.own.vmcs02 } else { &self.own.vmcs01 };
+        // SAFETY: the VMCS was cleared and written and is active on this processor only, where it has stayed so since the other
+        // value was read; no other value for the current VMCS lives.
+        unsafe { vmx::load_entered(region, self.own.entered[usize::from(self.left_in_l2)]) }
     }
 
     /// Its VMCSs, which are active nowhere, get this processor's host state, and what the processor has cached of the vCPU is
@@ -222,6 +233,7 @@ impl Resident {
     /// # Safety
     /// `is_loaded` as for [`Self::save`]. No value for the current VMCS lives, if that is its own.
     pub(crate) unsafe fn leave_processor(&mut self, is_loaded: bool) {
+        self.leave_place();
         if is_loaded {
             // SAFETY: the caller's promise.
             unsafe { self.save() };

@@ -72,7 +72,7 @@ pub(crate) struct Numbers {
 #[repr(C, align(4096))]
 pub(crate) struct Post {
     mailbox: Mailbox,
-    /// The processor that the vCPU has at this moment, plus 1; 0 when it has none.
+    /// The processor that the vCPU has, plus 1, or had last when it only waits for its next turn there; 0 when it sleeps or moves.
     processor: AtomicU32,
     /// While the vCPU has it, the processor takes posted interrupts in by itself.
     takes_posted: AtomicBool,
@@ -259,8 +259,8 @@ impl Vm {
         self.posted_to_l2.load(Ordering::Relaxed)
     }
 
-    /// If vCPU `index` has a processor, ends its guest's run, so that it looks around, and is true. A vCPU without one looks
-    /// before it runs its guest again. Nothing need be done for the one that asks itself.
+    /// If vCPU `index` has a processor, or waits for its turn there, ends the guest's run there, so that it looks around, and is
+    /// true. A vCPU without one looks before it runs its guest again. Nothing need be done for the one that asks itself.
     pub(crate) fn kick(&self, index: usize) -> bool {
         let processor = self.posts[index].processor.load(Ordering::SeqCst);
         if processor != 0 && processor - 1 != hw::percpu::number() {
@@ -409,7 +409,8 @@ impl Vm {
         }
     }
 
-    /// vCPU `index` has no processor any more: before its mail is looked at for the last time.
+    /// vCPU `index` has no processor any more, and is not ready for one: before its mail is looked at for the last time. One whose
+    /// turn is over stays where it is, since it looks before it runs again.
     pub(crate) fn leaves(&self, index: usize) {
         self.posts[index].processor.store(0, Ordering::SeqCst);
     }

@@ -11,6 +11,7 @@ use crate::vm::{TIMEKEEPER, Vm};
 use crate::{console, scheduler};
 
 /// The VM as vCPU `index` sees it.
+#[derive(Clone, Copy)]
 pub(crate) struct Place {
     /// The VM.
     pub vm: &'static Vm,

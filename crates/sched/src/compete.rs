@@ -1,6 +1,5 @@
 //! Who takes part in the competition for a processor, and what its clock shows.
 
-use crate::Set;
 use crate::lines::Request;
 use crate::member::bit;
 use crate::run_queue::{Entry, Mark, RunQueue};
@@ -18,25 +17,27 @@ impl RunQueue {
         let pace = self.lines.pace(running.line);
         let start = self.lines.start_mut(running.payer);
         *start = start.after(pace.span(used));
-        if self.debtors == 0 {
-            self.virtual_now = self.virtual_now.after(self.competing.span(used));
-        } else {
-            self.advance(used);
+        let virtual_now = self.virtual_now.after(self.competing.span(used));
+        match self.lines.first_debtor() {
+            Some(debtor) if self.lines.start(debtor) <= virtual_now => self.pay_debts(used),
+            _ => self.virtual_now = virtual_now,
         }
     }
 
-    /// Lets the clock go on for `used` ticks of the processor, while some are in debt. Whose debt is paid on the way
-    /// leaves there. Apart from the rest, so that a decision without debtors keeps no registers for it.
+    /// Lets the clock go on for `used` ticks of the processor, in which debts are paid: from each of them on there is
+    /// less weight. Apart from the rest, so that a decision without debts keeps no registers for it.
     #[cold]
     #[inline(never)]
-    fn advance(&mut self, used: u64) {
+    fn pay_debts(&mut self, used: u64) {
         let mut left = Work::of(used);
-        while let Some((vcpu, paid)) = self.first_debt() {
+        while let Some(vcpu) = self.lines.first_debtor() {
+            let paid = self.lines.start(vcpu);
             let until_paid = self.competing.work(paid.ahead_of(self.virtual_now));
             let Some(after) = left.without(until_paid) else { break };
             left = after;
             self.virtual_now = self.virtual_now.max(paid);
             self.debtors &= !bit(vcpu);
+            self.lines.owes_nothing(vcpu);
             self.compete_less(vcpu);
         }
         self.virtual_now = self.virtual_now.after(self.competing.span_of(left));
@@ -50,19 +51,22 @@ impl RunQueue {
     #[cold]
     pub(crate) fn skip_to(&mut self, time: VirtualTime) {
         self.virtual_now = time;
-        self.advance(0);
+        self.pay_debts(0);
     }
 
     /// The vCPU stands in line from now on, up to which time is charged: with what it still owes, without what it was owed.
     pub(crate) fn compete(&mut self, vcpu: u16, request: Request) {
-        self.entry_mut(vcpu).since = self.now;
+        let now = self.now;
+        let entry = self.entry_mut(vcpu);
+        entry.counters.waited = entry.counters.waited.wrapping_sub(now);
         if self.debtors & bit(vcpu) == 0 {
             *self.lines.start_mut(vcpu) = self.virtual_now;
             self.competing = Pace::new(self.competing.weight() + u64::from(self.entry(vcpu).member.weight));
             self.stand_in_line(vcpu, request);
         } else {
             self.debtors &= !bit(vcpu);
-            self.stand_in_line(vcpu, Request::Whole);
+            self.lines.owes_nothing(vcpu);
+            self.stand_in_line(vcpu, Request::Late);
         }
     }
 
@@ -79,52 +83,54 @@ impl RunQueue {
     pub(crate) fn retire(&mut self, vcpu: u16) {
         if self.lines.start(vcpu) > self.virtual_now {
             self.debtors |= bit(vcpu);
+            self.lines.owes(vcpu);
         } else {
             self.compete_less(vcpu);
         }
     }
 
-    /// Ends the turn of the running vCPU: whose request it was stands in line again.
-    #[inline]
+    /// Ends the turn of the running vCPU, before its request is used up: whose request it was stands in line again.
     pub(crate) fn put_back(&mut self) {
-        let Some(running) = self.running.take() else { return };
-        self.ends(running.vcpu);
-        self.lines.put(running.payer, running.line);
+        if let Some(running) = self.running.take() {
+            self.ends(running.vcpu);
+            let left = running.end.saturating_sub(self.now);
+            self.lines.put(running.payer, self.lines.after_cut(running.line, left));
+        }
     }
 
     pub(crate) fn stand_in_line(&mut self, vcpu: u16, request: Request) {
         let line = self.entry(vcpu).line;
-        self.lines.put(vcpu, line + u8::from(request == Request::Short));
+        self.lines.put(vcpu, line | request as u8);
     }
 
-    /// The vCPU gets the processor.
+    /// The vCPU, which is ready, gets the processor.
     #[inline]
     pub(crate) fn starts(&mut self, vcpu: u16) {
         let now = self.now;
         let entry = self.entry_mut(vcpu);
-        let waited = now - entry.since;
-        entry.since = now;
-        entry.counters.waited += waited;
+        entry.counters.waited = entry.counters.waited.wrapping_add(now);
+        entry.counters.ran = entry.counters.ran.wrapping_sub(now);
         entry.counters.switches += 1;
         if entry.mark != Mark::None {
-            entry.first_turn(waited);
+            entry.first_turn(now);
         }
     }
 
-    /// The vCPU loses the processor.
+    /// The vCPU loses the processor, and is ready.
     #[inline]
     pub(crate) fn ends(&mut self, vcpu: u16) {
         let now = self.now;
         let entry = self.entry_mut(vcpu);
-        entry.counters.ran += now - entry.since;
-        entry.since = now;
+        entry.counters.ran = entry.counters.ran.wrapping_add(now);
+        entry.counters.waited = entry.counters.waited.wrapping_sub(now);
     }
 
-    /// Who in debt will have paid first, and when that is.
-    fn first_debt(&self) -> Option<(u16, VirtualTime)> {
-        let mut debts = Set(self.debtors).iter().map(|vcpu| (vcpu, self.lines.start(vcpu)));
-        let first = debts.next()?;
-        Some(debts.fold(first, |first, other| if other.1 < first.1 { other } else { first }))
+    /// The vCPU, which is ready and does not run, is ready no more.
+    #[inline]
+    pub(crate) fn rests(&mut self, vcpu: u16) {
+        let now = self.now;
+        let entry = self.entry_mut(vcpu);
+        entry.counters.waited = entry.counters.waited.wrapping_add(now);
     }
 
     #[inline]
@@ -140,8 +146,9 @@ impl RunQueue {
 
 impl Entry {
     #[cold]
-    fn first_turn(&mut self, waited: u64) {
+    fn first_turn(&mut self, now: u64) {
         if core::mem::replace(&mut self.mark, Mark::None) == Mark::Woken {
+            let waited = now - self.woken_at;
             self.counters.wake_latency += waited;
             self.counters.longest_wake = self.counters.longest_wake.max(waited);
         }

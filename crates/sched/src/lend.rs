@@ -3,7 +3,7 @@
 use crate::lines::Request;
 use crate::member::{State, bit};
 use crate::run_queue::{Mark, RunQueue};
-use crate::{Migrant, Set};
+use crate::{Counters, Migrant, Set};
 
 impl RunQueue {
     /// The running vCPU has executed PAUSE in a loop: it waits for another vCPU of its VM. One of those that are ready
@@ -42,7 +42,7 @@ impl RunQueue {
         let now = self.virtual_now.after(1);
         let start = self.lines.start_mut(vcpu);
         *start = (*start).max(now);
-        self.stand_in_line(vcpu, Request::Whole);
+        self.stand_in_line(vcpu, Request::Early);
     }
 
     /// If `vcpu` has lent its request, it pays up to here, and who has the processor goes on at its own expense.
@@ -67,11 +67,11 @@ impl RunQueue {
         self.charge(now);
         let vcpu = self.candidate(there)?;
         self.withdraw(vcpu);
-        let now = self.now;
+        self.rests(vcpu);
+        self.alive -= 1;
         let entry = self.entry_mut(vcpu);
         entry.state = None;
         entry.counters.migrations += 1;
-        entry.counters.waited += now - entry.since;
         Some(Migrant { member: entry.member, counters: entry.counters })
     }
 
@@ -79,7 +79,8 @@ impl RunQueue {
     /// [`Self::add`], which it passed before.
     pub fn receive(&mut self, migrant: Migrant, now: u64) {
         if self.add(migrant.member, State::Ready, now).is_ok() {
-            self.entry_mut(migrant.member.vcpu).counters = migrant.counters;
+            let waited = migrant.counters.waited.wrapping_sub(self.now);
+            self.entry_mut(migrant.member.vcpu).counters = Counters { waited, ..migrant.counters };
         }
     }
 

@@ -1,7 +1,8 @@
 //! The run queue of one processor: who is next.
 
+use crate::alarms::Alarms;
 use crate::lines::{Line, Lines, Request};
-use crate::member::{Counters, MAX_VCPUS, MAX_WEIGHT, Member, State};
+use crate::member::{Counters, MAX_VCPUS, MAX_WEIGHT, Member, Set, State};
 use crate::virtual_time::{Pace, VirtualTime};
 
 /// What the processor does next. Times in TSC ticks.
@@ -59,10 +60,11 @@ pub(crate) struct Entry {
     pub(crate) line: Line,
     /// What happened to it since it last got the processor.
     pub(crate) mark: Mark,
-    /// When it got the processor, lost it, or became ready.
-    pub(crate) since: u64,
+    /// When that was, if [`Mark::Woken`].
+    pub(crate) woken_at: u64,
     /// When it must be woken, if it is halted.
     pub(crate) alarm: u64,
+    /// While it runs `ran`, and while it waits `waited`, is less by the time at which that began.
     pub(crate) counters: Counters,
 }
 
@@ -81,7 +83,7 @@ pub(crate) struct Running {
     pub(crate) vcpu: u16,
     /// Who pays: the vCPU itself, or one that spins and has lent it the rest of its request.
     pub(crate) payer: u16,
-    /// Where the payer waits with whole requests.
+    /// Where the payer waited.
     pub(crate) line: Line,
     /// When the request is over.
     pub(crate) end: u64,
@@ -90,10 +92,10 @@ pub(crate) struct Running {
     pub(crate) woken: bool,
 }
 
-/// The vCPUs of one processor.
+/// The vCPUs of one processor. `lines` is at its beginning, so that a decision reaches what it needs from one address.
 #[derive(Clone, Debug)]
+#[repr(C)]
 pub struct RunQueue {
-    pub(crate) entries: [Entry; MAX_VCPUS],
     pub(crate) lines: Lines,
     pub(crate) running: Option<Running>,
     /// Those who are no longer ready and have had more than their share.
@@ -103,8 +105,12 @@ pub struct RunQueue {
     /// The latest time that the queue was told. All is accounted for up to here.
     pub(crate) now: u64,
     pub(crate) virtual_now: VirtualTime,
-    /// No alarm of a halted vCPU rings before.
+    /// When the first of `alarms` rings.
     pub(crate) next_alarm: u64,
+    /// How many are here that have not stopped.
+    pub(crate) alive: u8,
+    pub(crate) alarms: Alarms,
+    pub(crate) entries: [Entry; MAX_VCPUS],
 }
 
 impl RunQueue {
@@ -122,6 +128,8 @@ impl RunQueue {
             now: 0,
             virtual_now: VirtualTime::ZERO,
             next_alarm: u64::MAX,
+            alarms: Alarms::new(),
+            alive: 0,
         }
     }
 
@@ -140,9 +148,10 @@ impl RunQueue {
         let entry = self.entry_mut(member.vcpu);
         if entry.state.is_none() {
             *entry = Entry { member, line, state: Some(state), ..Entry::NOBODY };
+            self.alive += u8::from(state != State::Stopped);
             if state == State::Ready {
                 self.charge(now);
-                self.compete(member.vcpu, Request::Whole);
+                self.compete(member.vcpu, Request::Early);
             }
         }
         Ok(())
@@ -159,12 +168,37 @@ impl RunQueue {
         }
         self.charge(now);
         if let Some(running) = &self.running {
-            if self.now < running.end && !self.is_beaten(running) {
-                return Decision::Run { vcpu: running.vcpu, until: self.until(running) };
-            }
-            self.put_back();
+            let line = if self.now >= running.end {
+                self.lines.after(running.line)
+            } else if let Some(line) = self.line_when_beaten() {
+                line
+            } else {
+                return self.go_on();
+            };
+            let Some(running) = &self.running else { return self.choose() };
+            let (vcpu, payer) = (running.vcpu, running.payer);
+            self.ends(vcpu);
+            self.lines.put(payer, line);
         }
         self.choose()
+    }
+
+    /// Where the next request of the running vCPU waits if a woken one has an earlier deadline now. Apart from the rest, as for `pay_debts`.
+    #[inline(never)]
+    fn line_when_beaten(&self) -> Option<Line> {
+        let running = self.running.as_ref()?;
+        let left = running.end.saturating_sub(self.now);
+        let deadline = self.lines.start(running.payer).after(self.lines.pace(running.line).span(left));
+        let is_beaten = self.lines.has_short_before(deadline, self.virtual_now);
+        is_beaten.then(|| self.lines.after_cut(running.line, left))
+    }
+
+    /// The running vCPU runs on.
+    #[cold]
+    #[inline(never)]
+    fn go_on(&self) -> Decision {
+        let (vcpu, end) = self.running.as_ref().map_or((0, 0), |running| (running.vcpu, running.end));
+        Decision::Run { vcpu, until: self.until(end) }
     }
 
     /// The running vCPU waits for an interrupt, or for `alarm`, in TSC ticks, when its timers want it. If it was woken
@@ -188,7 +222,8 @@ impl RunQueue {
 
     /// The vCPU, running or not, never runs again.
     pub fn stopped(&mut self, vcpu: u16, now: u64) {
-        if self.state(vcpu).is_none_or(|state| state == State::Stopped) {
+        let state = self.state(vcpu);
+        if state.is_none_or(|state| state == State::Stopped) {
             return;
         }
         self.charge(now);
@@ -197,7 +232,12 @@ impl RunQueue {
             self.put_back();
         }
         self.withdraw(vcpu);
+        self.cancel_alarm(vcpu);
+        if state == Some(State::Ready) {
+            self.rests(vcpu);
+        }
         self.entry_mut(vcpu).state = Some(State::Stopped);
+        self.alive -= 1;
     }
 
     /// Something has happened that the vCPU must look at, whatever it is up to at the moment.
@@ -206,8 +246,11 @@ impl RunQueue {
             None => Wake::Elsewhere,
             Some(State::Halted | State::WaitsForSipi) => {
                 self.charge(now);
+                self.cancel_alarm(vcpu);
+                let now = self.now;
                 let entry = self.entry_mut(vcpu);
                 entry.state = Some(State::Ready);
+                entry.woken_at = now;
                 entry.mark = Mark::Woken;
                 entry.counters.wakes += 1;
                 self.compete(vcpu, Request::Short);
@@ -237,7 +280,13 @@ impl RunQueue {
     /// What became of `vcpu` here and before; zeros when it is not here.
     #[must_use]
     pub fn counters(&self, vcpu: u16) -> Counters {
-        self.entries.get(usize::from(vcpu)).map_or(Counters::default(), |entry| entry.counters)
+        let Some(entry) = self.entries.get(usize::from(vcpu)) else { return Counters::default() };
+        let mut counters = entry.counters;
+        if entry.state == Some(State::Ready) {
+            let open = if self.runs(vcpu) { &mut counters.ran } else { &mut counters.waited };
+            *open = open.wrapping_add(self.now);
+        }
+        counters
     }
 
     pub(crate) fn runs(&self, vcpu: u16) -> bool {
@@ -247,57 +296,43 @@ impl RunQueue {
     /// Takes who has the earliest deadline among those who may start.
     #[inline]
     fn choose(&mut self) -> Decision {
-        let line = match self.lines.first_deadline(self.virtual_now) {
-            Some(line) => line,
-            None => match self.catch_up() {
-                Some(line) => line,
-                None => return self.nobody_ready(),
-            },
-        };
-        let vcpu = self.lines.take_head(line);
+        let Some((vcpu, line, ticks)) = self.lines.take_first(self.virtual_now) else { return self.catch_up() };
         self.starts(vcpu);
-        let end = self.now.wrapping_add(self.lines.ticks(line));
-        let running = Running { vcpu, payer: vcpu, line: line & !1, end, woken: false };
-        self.running = Some(running);
-        Decision::Run { vcpu, until: self.until(&running) }
+        let end = self.now.wrapping_add(ticks);
+        self.running = Some(Running { vcpu, payer: vcpu, line, end, woken: false });
+        Decision::Run { vcpu, until: self.until(end) }
     }
 
-    /// The line of who is next when nobody may start yet: those who were owed time have gone without it, so the clock has
-    /// nothing to wait for.
+    /// Nobody may start yet: those who were owed time have gone without it, so the clock has nothing to wait for.
     #[cold]
-    fn catch_up(&mut self) -> Option<Line> {
-        let start = self.lines.first_start()?;
-        self.skip_to(start);
-        self.lines.first_deadline(start)
-    }
-
-    /// Whether a woken vCPU has an earlier deadline than `running`. Apart from the rest, as for `advance`.
     #[inline(never)]
-    fn is_beaten(&self, running: &Running) -> bool {
-        self.lines.first_short_deadline(self.virtual_now).is_some_and(|deadline| {
-            let left = self.lines.pace(running.line).span(running.end.saturating_sub(self.now));
-            deadline < self.lines.start(running.payer).after(left)
-        })
+    fn catch_up(&mut self) -> Decision {
+        self.running = None;
+        let Some(start) = self.lines.first_start() else { return self.nobody_ready() };
+        self.skip_to(start);
+        self.next(self.now)
     }
 
-    /// When to ask again while `running` runs.
+    /// When to ask again while somebody runs whose request ends at `end`.
     #[inline]
-    fn until(&self, running: &Running) -> u64 {
-        let is_alone = self.lines.are_empty() && self.debtors == 0;
-        if is_alone { self.next_alarm } else { running.end.min(self.next_alarm) }
+    fn until(&self, end: u64) -> u64 {
+        let end = if self.lines.are_empty() { self.end_alone(end) } else { end };
+        end.min(self.next_alarm)
+    }
+
+    /// The same for one who is alone: never, unless others pay their debts meanwhile.
+    #[cold]
+    const fn end_alone(&self, end: u64) -> u64 {
+        if self.debtors == 0 { u64::MAX } else { end }
     }
 
     #[cold]
     fn nobody_ready(&mut self) -> Decision {
         // Nobody is left to whom anything is owed.
         self.debtors = 0;
+        self.lines.forgive();
         self.competing = Pace::NONE;
-        let mut states = self.entries.iter().filter_map(|entry| entry.state);
-        if states.all(|state| state == State::Stopped) {
-            Decision::AllStopped
-        } else {
-            Decision::Idle { until: self.next_alarm }
-        }
+        if self.alive == 0 { Decision::AllStopped } else { Decision::Idle { until: self.next_alarm } }
     }
 
     /// The running vCPU leaves the processor in `state`, or ready if it was woken.
@@ -315,37 +350,20 @@ impl RunQueue {
             self.put_back();
             self.withdraw(vcpu);
         }
+        self.rests(vcpu);
         let entry = self.entry_mut(vcpu);
         entry.state = Some(state);
-        entry.alarm = alarm;
-        self.next_alarm = self.next_alarm.min(alarm);
-    }
-
-    /// Wakes all whose alarm has come.
-    #[cold]
-    fn ring(&mut self, now: u64) {
-        self.next_alarm = u64::MAX;
-        for vcpu in (0..).take(MAX_VCPUS) {
-            let entry = self.entry(vcpu);
-            if entry.state != Some(State::Halted) {
-                continue;
-            }
-            if entry.alarm <= now {
-                self.wake(vcpu, now);
-            } else {
-                self.next_alarm = self.next_alarm.min(entry.alarm);
-            }
-        }
+        self.set_alarm(vcpu, alarm);
     }
 }
 
 impl Entry {
     const NOBODY: Self = Self {
-        member: Member { vcpu: 0, vm: 0, weight: 1, allowed: crate::Set::NONE },
+        member: Member { vcpu: 0, vm: 0, weight: 1, allowed: Set::NONE },
         state: None,
         line: 0,
         mark: Mark::None,
-        since: 0,
+        woken_at: 0,
         alarm: u64::MAX,
         counters: Counters {
             ran: 0,

@@ -78,9 +78,6 @@ impl Work {
 impl VirtualTime {
     /// Where a queue's clock begins.
     pub(crate) const ZERO: Self = Self(0);
-    /// Later than all that is compared with the queue's own time.
-    pub(crate) const NEVER: u64 = 1 << 62;
-
     /// The point `span` later.
     #[inline]
     pub(crate) const fn after(self, span: u64) -> Self {
@@ -113,5 +110,10 @@ impl PartialOrd for VirtualTime {
     #[inline]
     fn gt(&self, other: &Self) -> bool {
         other < self
+    }
+
+    #[inline]
+    fn le(&self, other: &Self) -> bool {
+        !self.gt(other)
     }
 }

@@ -5,6 +5,7 @@
 
 use std::collections::{HashMap, VecDeque};
 
+use crate::lines::{FIRST_LINE, Line, Request};
 use crate::member::small;
 use crate::signals::Signals;
 use crate::{Decision, Member, Migrant, RunQueue, Set, State, Wake};
@@ -24,30 +25,28 @@ fn member(vcpu: u16) -> Member {
 struct Queue {
     /// Who runs, whether it was woken, whether its request is a short one.
     running: Option<(u16, bool, bool)>,
-    /// Who waits with a whole request and with a short one, in order.
-    waiting: [Vec<u16>; 2],
+    /// The lines in which anybody waits, in order, and who.
+    waiting: Vec<(Line, Vec<u16>)>,
     halted: Vec<u16>,
 }
 
 impl Queue {
     fn real(&self) -> RunQueue {
         let mut queue = RunQueue::new(SLICE);
-        let add = |queue: &mut RunQueue, vcpu, short| {
-            let state = if short { State::Halted } else { State::Ready };
-            queue.add(member(vcpu), state, 0).unwrap();
-            if short {
-                assert_eq!(queue.wake(vcpu, 0), Wake::Ready);
-            }
+        let add = |queue: &mut RunQueue, vcpu, line| {
+            queue.add(member(vcpu), State::Ready, 0).unwrap();
+            queue.lines.take(vcpu);
+            queue.lines.put(vcpu, line);
         };
         if let Some((vcpu, woken, short)) = self.running {
-            add(&mut queue, vcpu, short);
+            add(&mut queue, vcpu, FIRST_LINE + if short { Request::Short } else { Request::Next } as Line);
             queue.next(0);
             if woken {
                 queue.wake(vcpu, 0);
             }
         }
-        for (vcpus, short) in self.waiting.iter().zip([false, true]) {
-            vcpus.iter().for_each(|&vcpu| add(&mut queue, vcpu, short));
+        for (line, vcpus) in &self.waiting {
+            vcpus.iter().for_each(|&vcpu| add(&mut queue, vcpu, *line));
         }
         for &vcpu in &self.halted {
             queue.add(member(vcpu), State::Halted, 0).unwrap();
@@ -58,16 +57,18 @@ impl Queue {
     fn of(queue: &RunQueue) -> Self {
         let running = queue.running.map(|running| (running.vcpu, running.woken, running.end < SLICE));
         let here = |state| (0..VCPUS).filter(move |&vcpu| queue.state(vcpu) == Some(state)).collect();
-        Self { running, waiting: [0, 1].map(|line| queue.lines.members(line).collect()), halted: here(State::Halted) }
+        let waiting = queue.lines.occupied().map(|line| (line, queue.lines.members(line).collect())).collect();
+        Self { running, waiting, halted: here(State::Halted) }
     }
 
     fn is_waiting(&self) -> bool {
-        self.waiting.iter().any(|line| !line.is_empty())
+        !self.waiting.is_empty()
     }
 
     fn has(&self, vcpu: u16) -> bool {
         let runs = self.running.is_some_and(|running| running.0 == vcpu);
-        runs || self.waiting.iter().chain([&self.halted]).any(|all| all.contains(&vcpu))
+        let lines = self.waiting.iter().map(|(_, vcpus)| vcpus);
+        runs || lines.chain([&self.halted]).any(|all| all.contains(&vcpu))
     }
 }
 
@@ -84,7 +85,9 @@ enum At {
     ForwardTo(u16, u16, u64),
     /// Somebody waits here: is another processor idle?
     Offer,
-    /// It is: it shall have this vCPU, which is in no queue.
+    /// It is: it shall have this vCPU, which is in no queue. Those who wake do not know yet.
+    Leaves(u16),
+    /// They do.
     Give(u16),
     /// The same; the vCPU is in the queue there.
     Given,
@@ -128,8 +131,8 @@ struct World {
     waiting: u64,
     /// Why a vCPU was woken, until it looks.
     mail: [bool; VCPUS as usize],
-    /// Who has which processor, as others see it.
-    running: [Option<u16>; 2],
+    /// The processor that each vCPU has, as others see it; or had last, when it only waits for its next turn.
+    places: [Option<u16>; VCPUS as usize],
     kicked: [bool; 2],
     at: [At; 2],
     waker: Waker,
@@ -140,8 +143,8 @@ struct World {
 impl World {
     fn start() -> Self {
         let mut queues = [Queue::default(), Queue::default()];
-        queues[0].waiting[0] = vec![0, 1];
-        queues[1].waiting[0] = vec![2];
+        queues[0].waiting = vec![(FIRST_LINE + Request::Early as Line, vec![0, 1])];
+        queues[1].waiting = vec![(FIRST_LINE + Request::Early as Line, vec![2])];
         Self {
             queues,
             homes: [0, 0, 1],
@@ -149,7 +152,7 @@ impl World {
             idle: 0,
             waiting: 0,
             mail: [false; VCPUS as usize],
-            running: [None; 2],
+            places: [None; VCPUS as usize],
             kicked: [false; 2],
             at: [At::Look; 2],
             waker: Waker::Rests,
@@ -226,7 +229,11 @@ impl World {
             At::Offer => {
                 let taken = world.queue(processor, |queue| queue.take(other, 0));
                 world.publish_waiting(processor);
-                taken.map_or(At::Enter, |migrant| At::Give(migrant.member.vcpu))
+                taken.map_or(At::Enter, |migrant| At::Leaves(migrant.member.vcpu))
+            }
+            At::Leaves(vcpu) => {
+                world.places[usize::from(vcpu)] = None;
+                At::Give(vcpu)
             }
             At::Give(vcpu) => {
                 let migrant = Migrant { member: member(vcpu), counters: crate::Counters::default() };
@@ -239,12 +246,13 @@ impl World {
                 At::Enter
             }
             At::Enter => {
-                world.running[own] = Some(world.queues[own].running.unwrap().0);
+                let vcpu = world.queues[own].running.unwrap().0;
+                world.places[usize::from(vcpu)] = Some(processor);
                 At::Run
             }
             At::Run => return self.run_steps(processor),
             At::Halts => {
-                world.running[own] = None;
+                world.places[usize::from(self.queues[own].running.unwrap().0)] = None;
                 At::Rests
             }
             At::Rests => {
@@ -296,7 +304,6 @@ impl World {
         let mut halts = self.clone();
         halts.at[own] = At::Halts;
         let mut leaves = self.clone();
-        leaves.running[own] = None;
         leaves.kicked[own] = false;
         leaves.at[own] = At::Look;
         let mut steps = vec![halts];
@@ -313,7 +320,7 @@ impl World {
         let mut world = self.clone();
         world.waker = match self.waker {
             Waker::Rests => return None,
-            Waker::Posted(vcpu) => match (0..2).find(|&processor| self.running[usize::from(processor)] == Some(vcpu)) {
+            Waker::Posted(vcpu) => match self.places[usize::from(vcpu)] {
                 Some(processor) => Waker::Kicks(processor),
                 None => Waker::FoundNoProcessor(vcpu),
             },
@@ -351,7 +358,9 @@ impl World {
     /// What holds at every moment.
     fn check(&self) {
         for vcpu in 0..VCPUS {
-            let on = |processor: usize| self.queues[processor].has(vcpu) || self.at[processor] == At::Give(vcpu);
+            let on = |processor: usize| {
+                self.queues[processor].has(vcpu) || [At::Leaves(vcpu), At::Give(vcpu)].contains(&self.at[processor])
+            };
             assert!(on(0) != on(1), "vCPU {vcpu} is in two places or none: {self:?}");
             let place = u16::from(on(1));
             assert!(member(vcpu).allowed.has(place), "vCPU {vcpu} is where it must not be: {self:?}");
@@ -371,7 +380,7 @@ impl World {
                 && self.at[processor] == At::Run
                 && !kicks
             {
-                let waiting = self.queues[processor].waiting.iter().flatten();
+                let waiting = self.queues[processor].waiting.iter().flat_map(|(_, vcpus)| vcpus);
                 let could = waiting.filter(|&&vcpu| member(vcpu).allowed.has(its_number)).count();
                 assert_eq!(could, 0, "somebody waits beside a processor that sleeps: {self:?}");
             }

@@ -42,6 +42,9 @@ struct Processor {
     all: Vec<Competitor>,
     /// Looks at the clock so far.
     looks: u32,
+    /// For how long somebody had the processor, and those who were ready and had not waited.
+    ran: u64,
+    waited: u64,
 }
 
 impl Processor {
@@ -61,7 +64,7 @@ impl Processor {
                 owed: false,
             });
         }
-        let mut processor = Self { queue, now: 0, running: None, payer: 0, all, looks: 0 };
+        let mut processor = Self { queue, now: 0, running: None, payer: 0, all, looks: 0, ran: 0, waited: 0 };
         processor.decide();
         processor
     }
@@ -74,6 +77,9 @@ impl Processor {
             return;
         };
         let end = until.min(self.now + ticks);
+        let ready = self.all.iter().filter(|one| one.state == State::Ready).count() as u64;
+        self.ran += end - self.now;
+        self.waited += (end - self.now) * (ready - 1);
         let mut left = (end - self.now) as f64;
         self.now = end;
         self.all[usize::from(self.payer)].had += left;
@@ -159,6 +165,9 @@ impl Processor {
     fn decide(&mut self) {
         let before = self.queue.running;
         let decision = self.queue.next(self.now);
+        let counters = (0..).take(self.all.len()).map(|vcpu| self.queue.counters(vcpu));
+        let counted = counters.fold((0, 0), |all, one| (all.0 + one.ran, all.1 + one.waited));
+        assert_eq!(counted, (self.ran, self.waited), "time was lost");
         let ready = |all: &[Competitor]| all.iter().filter(|one| one.state == State::Ready).count();
         match decision {
             Decision::Run { vcpu, until } => {
