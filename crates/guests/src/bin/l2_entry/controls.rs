@@ -53,7 +53,7 @@ fn addresses(l2: &mut L2) {
     println!("addresses of pages");
     let capabilities = setup::capabilities();
     let mut page = |what: &str, change: fn(&mut Controls), field: Field<field::W64>| {
-        if !vmcs::field::info(field.encoding()).is_some_and(|field| capabilities.has_field(field)) {
+        if !field::info(field.encoding()).is_some_and(|field| capabilities.has_field(field)) {
             println!(" {what}: skip, the machine has no such field");
             return;
         }
