@@ -22,6 +22,7 @@ pub mod guest_state;
 pub mod halt;
 pub mod idt;
 pub mod interrupts;
+mod invalidate;
 pub mod layout;
 pub mod lock;
 pub mod msr;

@@ -12,7 +12,6 @@ use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use config::{ImageOptions, SerialPort};
 use heapless::String;
-use hw::layout::MAX_PROCESSORS;
 use hw::lock::Lock;
 use hw::uart::Uart;
 use hw::watchdog::Watchdog;
@@ -116,8 +115,10 @@ impl Lines {
     /// The next byte of the log.
     fn next(&mut self) -> Option<u8> {
         if !self.within_frame {
-            let with_bytes = |number: &usize| log::ring(*number).is_some_and(log::Ring::has_bytes);
-            self.ring = (self.ring + 1..MAX_PROCESSORS).chain(0..=self.ring).find(with_bytes)?;
+            // In turn, the last one last.
+            let mut waiting = log::rings().filter(|(_, ring)| ring.has_bytes()).map(|(number, _)| number);
+            let first = waiting.clone().next();
+            self.ring = waiting.find(|number| *number > self.ring).or(first)?;
         }
         let byte = log::ring(self.ring)?.pop()?;
         self.within_frame = byte != 0;
@@ -155,8 +156,7 @@ impl Lines {
         });
         loop {
             if self.log.as_mut().is_some_and(|log| !log.ready()) {
-                let empty =
-                    !self.within_frame && !(0..MAX_PROCESSORS).any(|n| log::ring(n).is_some_and(log::Ring::has_bytes));
+                let empty = !self.within_frame && !log::rings().any(|(_, ring)| ring.has_bytes());
                 return done && empty;
             }
             // The run before speaks first, and whole.
@@ -227,8 +227,7 @@ fn report_lost() {
     if log::ring(percpu::number() as usize).is_none_or(|ring| ring.room() < ROOM) {
         return;
     }
-    for number in 0..MAX_PROCESSORS {
-        let Some(ring) = log::ring(number) else { continue };
+    for (number, ring) in log::rings() {
         match ring.take_lost() {
             0 => {}
             lost => {

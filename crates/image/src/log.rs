@@ -98,6 +98,14 @@ static RINGS: [AtomicPtr<Ring>; MAX_PROCESSORS] = {
     rings
 };
 
+/// Processors from this number on have no ring.
+static COUNT: AtomicUsize = AtomicUsize::new(1);
+
+/// All rings, with their processors' numbers.
+pub(crate) fn rings() -> impl Iterator<Item = (usize, &'static Ring)> + Clone {
+    (0..COUNT.load(Ordering::Acquire)).filter_map(|number| Some((number, ring(number)?)))
+}
+
 /// The ring of processor `number`, if it has one.
 pub(crate) fn ring(number: usize) -> Option<&'static Ring> {
     let ring = RINGS.get(number)?.load(Ordering::Acquire);
@@ -109,6 +117,7 @@ pub(crate) fn ring(number: usize) -> Option<&'static Ring> {
 pub(crate) fn set_ring(number: u32, ring: &'static Ring) {
     if let Some(slot) = RINGS.get(number as usize) {
         slot.store(core::ptr::from_ref(ring).cast_mut(), Ordering::Release);
+        COUNT.fetch_max(number as usize + 1, Ordering::Release);
     }
 }
 
