@@ -4,6 +4,8 @@
 export PATH=/bin
 busybox mount -t proc proc /proc
 busybox mount -t sysfs sysfs /sys
+# What the shell starts in the background reads it.
+busybox mknod /dev/null c 1 3
 seconds=$(busybox sed 's/.*load=\([0-9]*\).*/\1/' /proc/cmdline)
 echo "user space reached on $(busybox nproc) processors, load for $seconds s"
 

@@ -14,7 +14,7 @@ const LONG_SECONDS: u64 = 2 * 3600;
 /// The speed of a machine on which a guest's guest has time for the load and to spare: the tick of a timer there is ten exits
 /// and more, and a byte on its serial port goes through QEMU. At the usual speed that alone keeps a processor busy, on the
 /// bare machine too.
-const QUICK_MIPS: u32 = 1000;
+const QUICK_MIPS: u32 = 600;
 
 /// What Nestling's log says when it refuses an entry of L1, in the line that tells the rule.
 const ENTRY_FAILED: &str = "entry of L1 failed";
