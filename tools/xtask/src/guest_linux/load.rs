@@ -35,7 +35,9 @@ const LEAST_TICKS: u64 = 60;
 /// Lines on the serial port in a second.
 const LEAST_LINES: u64 = 50;
 /// The longest wait of anybody, in microseconds.
-const LONGEST_WAIT: u64 = 50_000;
+pub(crate) const LONGEST_WAIT: u64 = 50_000;
+/// The same in an L2: L1's scheduler says when a virtual processor goes on. It was 2 to 34 milliseconds mostly, 107 once.
+pub(crate) const LONGEST_WAIT_IN_L2: u64 = 250_000;
 
 /// An initramfs that makes the load and powers off.
 pub(crate) fn initramfs() -> Result<Vec<u8>> {
@@ -48,8 +50,8 @@ pub(crate) fn cmdline(mips: u32, seconds: u32) -> String {
     format!("{} idle=halt load={seconds}", super::cmdline(mips))
 }
 
-/// Judges the console of a guest that was loaded for so many seconds.
-pub(crate) fn check(console: &str, seconds: u32) -> Result<(), String> {
+/// Judges the console of a guest that was loaded for so many seconds. Nobody may have waited longer than that, in microseconds.
+pub(crate) fn check(console: &str, seconds: u32, longest_wait: u64) -> Result<(), String> {
     let seconds = u64::from(seconds);
     let lines = || console.lines().map(str::trim);
     let numbers = |name: &str| -> Vec<Vec<u64>> {
@@ -86,7 +88,7 @@ pub(crate) fn check(console: &str, seconds: u32) -> Result<(), String> {
         }
     }
     let waits = pairs.iter().map(|&(_, longest)| longest).chain([timer0[2], timer1[2]]);
-    if let Some(wait) = waits.max().filter(|wait| *wait > LONGEST_WAIT) {
+    if let Some(wait) = waits.max().filter(|wait| *wait > longest_wait) {
         return Err(format!("somebody waited for {wait} microseconds"));
     }
 
@@ -157,7 +159,7 @@ mod tests {
     fn a_console_is_judged() {
         let traffic: String = (1..=50).map(|line| format!("serial: line {line:06} of the traffic\n")).collect();
         let console = GOOD.replace("TRAFFIC", &traffic);
-        assert_eq!(check(&console, 1), Ok(()));
+        assert_eq!(check(&console, 1, LONGEST_WAIT), Ok(()));
         for (good, bad, complaint) in [
             ("user space reached on 2", "user space reached on 1", "user space"),
             ("Switched to", "hrtimer: interrupt lost", "Linux complains: kernel: [ 9.0 ]"),
@@ -180,7 +182,7 @@ mod tests {
             ("done", "Oops", "end"),
         ] {
             assert!(console.contains(good), "{good}");
-            let error = check(&console.replace(good, bad), 1).unwrap_err();
+            let error = check(&console.replace(good, bad), 1, LONGEST_WAIT).unwrap_err();
             assert!(error.contains(complaint), "{good} to {bad}: {error}");
         }
     }

@@ -97,7 +97,7 @@ pub(super) enum Expect {
     /// The console of the exercised Linux.
     LinuxExercise,
     /// The console of a Linux under load for so many seconds.
-    Load { seconds: u32 },
+    Load { seconds: u32, longest_wait: u64 },
     /// Nestling's counters explain every exit of a Linux.
     ExitsExplained,
     /// The same of the Linux in L1.

@@ -185,7 +185,7 @@ fn judge(case: &Case, bare: bool, run: &Run) -> Verdict {
                 same_lines(&text(&expected), &run.console)?;
             }
             Expect::LinuxExercise => guest_linux::check_exercise(&run.console, case.spec.cpus)?,
-            Expect::Load { seconds } => load::check(&run.console, *seconds)?,
+            Expect::Load { seconds, longest_wait } => load::check(&run.console, *seconds, *longest_wait)?,
             // On the bare machine there are none.
             Expect::ExitsExplained if bare => {}
             Expect::ExitsExplained => exits::explained(&run.log, case.spec.cpus)?,

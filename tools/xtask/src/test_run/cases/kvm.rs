@@ -29,7 +29,7 @@ pub(super) fn all() -> Result<Vec<Case>> {
         let mut case = case(name, "load", words, load::CPUS)?;
         case.spec.mips = QUICK_MIPS;
         case.spec.timeout = Some(Duration::from_secs(LONG_SECONDS));
-        case.expect.push(Expect::Load { seconds });
+        case.expect.push(Expect::Load { seconds, longest_wait: load::LONGEST_WAIT_IN_L2 });
         case.expect.push(Expect::Console("] x2apic enabled".to_owned()));
         case.expect.push(Expect::Log("interrupts that L1 had posted: given to L2 ".to_owned()));
         case.is_long = true;

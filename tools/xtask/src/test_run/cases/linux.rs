@@ -25,7 +25,7 @@ pub(super) fn all() -> Result<Vec<Case>> {
     ] {
         let mut case = Case::new(name, board, Kernel::Load { seconds }, 1200)?;
         case.spec.cpus = load::CPUS;
-        case.expect.extend([Expect::Load { seconds }, Expect::ExitsExplained]);
+        case.expect.extend([Expect::Load { seconds, longest_wait: load::LONGEST_WAIT }, Expect::ExitsExplained]);
         case.is_long = seconds > 10;
         cases.push(case);
     }
