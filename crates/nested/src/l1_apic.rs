@@ -47,6 +47,18 @@ struct Told {
     eoi_exits: Option<VectorSet>,
 }
 
+/// The priority class of a vector; 0 for none.
+#[inline(always)]
+fn class(vector: Option<u8>) -> u32 {
+    u32::from(vector.unwrap_or(0) >> 4)
+}
+
+/// The class of the processor priority, with the task priority in the page and this vector in service.
+#[inline(always)]
+fn priority(page: &VirtualApicPage, serviced: Option<u8>) -> u32 {
+    class(serviced).max(page.read(Register::TPR) >> 4 & 0xf)
+}
+
 impl L1Apic {
     /// An APIC that is emulated, until [`Self::give_pages`].
     pub const fn new(registers: LocalApic) -> Self {
@@ -117,10 +129,8 @@ impl L1Apic {
                 if !page.has_requests() {
                     return false;
                 }
-                let requested = page.vectors(Register::IRR);
-                let class = |vector: Option<u8>| u32::from(vector.unwrap_or(0) >> 4);
-                let priority = class(page.vectors(Register::ISR).highest()).max(page.read(Register::TPR) >> 4 & 0xf);
-                class(requested.highest()) > priority
+                let requested = page.vectors(Register::IRR).highest();
+                class(requested) > priority(page, page.vectors(Register::ISR).highest())
             }
             _ => self.registers.may_have_pending(),
         }
@@ -130,13 +140,12 @@ impl L1Apic {
     pub fn would_take(&self, vector: u8) -> bool {
         let page =
             self.lent.filter(|assist| assist.tpr_shadow).and(self.pages.as_ref()).map(|pages| pages.virtual_apic);
-        let serviced = match page {
-            Some(page) if self.is_delivered_by_processor() => page.vectors(Register::ISR).highest(),
-            _ => self.registers.highest_in_service().map(|vector| vector.0),
+        let priority = match page {
+            Some(page) if self.is_delivered_by_processor() => priority(page, page.vectors(Register::ISR).highest()),
+            Some(page) => priority(page, self.registers.highest_in_service().map(|vector| vector.0)),
+            None => u32::from(self.registers.ppr() >> 4),
         };
-        let task = page.map_or(self.registers.ppr().into(), |page| page.read(Register::TPR)) >> 4 & 0xf;
-        let priority = u32::from(serviced.unwrap_or(0) >> 4).max(task);
-        self.registers.identity().software_enabled && u32::from(vector >> 4) > priority
+        self.registers.identity().software_enabled && class(Some(vector)) > priority
     }
 
     /// The class of the highest request, if only the task priority can hold it back; 0 otherwise.

@@ -2,6 +2,7 @@
 
 mod boards;
 mod events;
+mod fake_world;
 mod fakes;
 mod instructions;
 mod l2_done_by_l0;
