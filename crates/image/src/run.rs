@@ -84,7 +84,7 @@ fn make(machine: &Machine, config: &Config) -> Result<&'static mut Scheduler, Se
     }
     let homes = place(&members, machine.processors)
         .map_err(|homeless| sentence(format_args!("virtual processor {} has nowhere to run", homeless.vcpu)))?;
-    let all = leak_one(Scheduler::new(guests, machine.processors)?)?;
+    let all = leak_one(Scheduler::new(guests, &members, machine.processors)?)?;
     for (member, home) in members.iter().zip(homes) {
         let rivals = members.iter().filter(|other| other.allowed.0 & member.allowed.0 != 0).count();
         all.add(member, home, rivals > member.allowed.0.count_ones() as usize)?;

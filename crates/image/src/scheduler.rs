@@ -77,13 +77,16 @@ pub(crate) fn get() -> Option<&'static Scheduler> {
 }
 
 impl Scheduler {
-    /// Empty queues for `processors`, and room for the vCPUs of `guests`.
-    pub(crate) fn new(guests: Vec<&'static Guest, MAX_VMS>, processors: u32) -> Result<Self, Sentence> {
-        let vcpus = guests.iter().map(|guest| guest.vm.cpus()).sum();
+    /// Empty queues for `processors`, and room for `members`, the vCPUs of `guests`.
+    pub(crate) fn new(
+        guests: Vec<&'static Guest, MAX_VMS>,
+        members: &[Member],
+        processors: u32,
+    ) -> Result<Self, Sentence> {
         let left = AtomicU32::new(u32::try_from(guests.len()).unwrap_or(0));
         Ok(Self {
-            queues: new_queues(processors)?,
-            residents: leak(vcpus, |_| Slot(UnsafeCell::new(None)))?,
+            queues: new_queues(members, processors)?,
+            residents: leak(members.len(), |_| Slot(UnsafeCell::new(None)))?,
             guests,
             left,
         })
@@ -145,7 +148,11 @@ impl Scheduler {
 
 /// Apart from the rest: a queue is large, and is made on the stack.
 #[inline(never)]
-fn new_queues(processors: u32) -> Result<&'static [Lock<RunQueue>], Sentence> {
+fn new_queues(members: &[Member], processors: u32) -> Result<&'static [Lock<RunQueue>], Sentence> {
     let slice = tsc::frequency() / 100;
-    Ok(leak(processors as usize, |_| Lock::new(RunQueue::new(slice)))?)
+    Ok(leak(processors as usize, |processor| {
+        let may_come = members.iter().filter(|member| member.allowed.0 >> (processor & 63) & 1 != 0);
+        let heaviest = may_come.map(|member| member.weight).max();
+        Lock::new(RunQueue::new(slice, heaviest.unwrap_or(1)))
+    })?)
 }

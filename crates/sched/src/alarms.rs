@@ -1,6 +1,5 @@
 //! When those who halt want to be woken.
 
-use crate::lines::{Link, PLACES, place};
 use crate::member::{MAX_VCPUS, small};
 use crate::run_queue::RunQueue;
 
@@ -9,6 +8,15 @@ use crate::run_queue::RunQueue;
 #[derive(Clone, Debug)]
 pub(crate) struct Alarms([Link; PLACES]);
 
+/// Between whom one sleeps.
+#[derive(Clone, Copy, Debug)]
+struct Link {
+    next: u8,
+    previous: u8,
+}
+
+/// As many as a `u8` can name, so that no index is out of range.
+const PLACES: usize = 1 << u8::BITS;
 const OWN: u8 = small(MAX_VCPUS);
 
 impl Alarms {
@@ -61,4 +69,9 @@ impl RunQueue {
     fn first_alarm(&self) -> Option<u16> {
         Some(self.alarms.0[usize::from(OWN)].next).filter(|&first| first != OWN).map(u16::from)
     }
+}
+
+/// The place of a vCPU.
+const fn place(vcpu: u16) -> u8 {
+    small(vcpu as usize % MAX_VCPUS)
 }

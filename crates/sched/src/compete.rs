@@ -1,156 +1,224 @@
-//! Who takes part in the competition for a processor, and what its clock shows.
+//! Who takes part in the competition for a processor, and how far it has come.
 
-use crate::lines::Request;
+use crate::Set;
 use crate::member::bit;
-use crate::run_queue::{Entry, Mark, RunQueue};
-use crate::virtual_time::{Pace, VirtualTime, Work};
+use crate::run_queue::{RunQueue, SHORT};
+use crate::virtual_time::{Pace, VirtualTime};
+
+/// More ticks than this at a time are not charged: a vCPU may have run alone for days, and nobody is there to compare with.
+const LONGEST: u64 = 1 << 36;
+/// How far a sum of starts may grow before the clock's origin must be moved. One charge adds at most 2^60.
+const FAR: i64 = 1 << 61;
+
+/// What a queue's clock shows is the mean of the starts of all who compete, each counted as often as its weight. Whatever anybody uses
+/// moves that mean at the right rate, so it need not be known before somebody joins.
+#[derive(Clone, Debug)]
+pub(crate) struct Clock {
+    /// From where starts are measured.
+    origin: VirtualTime,
+    /// Those who are ready.
+    ready: Sum,
+    /// Those who are ready no more, but were when the clock was last read, or have had more than their share and were not yet seen to
+    /// have paid for it.
+    gone: Sum,
+    pub(crate) debtors: u64,
+    /// The last one of their starts, while there are any.
+    last_debt: VirtualTime,
+}
+
+/// Some who compete.
+#[derive(Clone, Copy, Debug)]
+struct Sum {
+    /// Of starts from the origin on, each times its weight.
+    starts: i64,
+    weight: i64,
+}
+
+impl Sum {
+    const NONE: Self = Self { starts: 0, weight: 0 };
+
+    /// With one more: its start, from the origin on.
+    const fn with(self, pace: Pace, start: i64) -> Self {
+        Self {
+            starts: self.starts.wrapping_add(pace.weight().wrapping_mul(start)),
+            weight: self.weight + pace.weight(),
+        }
+    }
+
+    const fn without(self, pace: Pace, start: i64) -> Self {
+        Self {
+            starts: self.starts.wrapping_sub(pace.weight().wrapping_mul(start)),
+            weight: self.weight - pace.weight(),
+        }
+    }
+
+    const fn and(self, other: Self) -> Self {
+        Self { starts: self.starts.wrapping_add(other.starts), weight: self.weight + other.weight }
+    }
+
+    /// The same, from an origin that is `span` later.
+    const fn moved(self, span: i64) -> Self {
+        Self { starts: self.starts.wrapping_sub(self.weight.wrapping_mul(span)), ..self }
+    }
+}
+
+impl Clock {
+    /// Nobody competes.
+    pub(crate) const NEW: Self =
+        Self { origin: VirtualTime::ZERO, ready: Sum::NONE, gone: Sum::NONE, debtors: 0, last_debt: VirtualTime::ZERO };
+
+    /// From the origin on.
+    const fn offset(&self, start: VirtualTime) -> i64 {
+        start.since(self.origin).cast_signed()
+    }
+
+    const fn move_origin(&mut self, span: i64) {
+        self.origin = self.origin.after(span.cast_unsigned());
+        self.ready = self.ready.moved(span);
+        self.gone = self.gone.moved(span);
+    }
+
+    /// The origin is `begin`, where the least start of the ready is, or not much earlier.
+    pub(crate) const fn come_near(&mut self, begin: VirtualTime) {
+        self.move_origin(self.offset(begin));
+    }
+
+    /// Whether the origin must [come near](Self::come_near) before somebody runs.
+    #[inline]
+    pub(crate) const fn is_far(&self) -> bool {
+        self.ready.starts > FAR
+    }
+
+    /// Nobody who is gone owes anything.
+    pub(crate) const fn forgive(&mut self) {
+        self.gone = Sum::NONE;
+        self.debtors = 0;
+    }
+}
 
 impl RunQueue {
-    /// It is `now`, or as late as it was when it was later: accounts for what has been used up to here, in the payer's
-    /// service and in the clock that all are measured by.
+    /// It is `now`, or as late as it was when it was later: accounts for what has been used up to here, in the payer's service.
     #[inline]
     pub(crate) fn charge(&mut self, now: u64) {
         let before = self.now;
         self.now = before.max(now);
         let Some(running) = &self.running else { return };
         let used = self.now - before;
-        let pace = self.lines.pace(running.line);
-        let start = self.lines.start_mut(running.payer);
-        *start = start.after(pace.span(used));
-        let virtual_now = self.virtual_now.after(self.competing.span(used));
-        match self.lines.first_debtor() {
-            Some(debtor) if self.lines.start(debtor) <= virtual_now => self.pay_debts(used),
-            _ => self.virtual_now = virtual_now,
-        }
+        let ran = &mut self.ran[running.vcpu as usize % crate::MAX_VCPUS];
+        *ran = ran.wrapping_add(used);
+        let pace = self.paces[running.payer as usize % crate::MAX_VCPUS];
+        let span = pace.span(used.min(LONGEST));
+        let start = self.calendar.start_mut(running.payer);
+        *start = start.after(span);
+        let starts = &mut self.clock.ready.starts;
+        *starts = starts.wrapping_add(pace.weight().wrapping_mul(span.cast_signed()));
     }
 
-    /// Lets the clock go on for `used` ticks of the processor, in which debts are paid: from each of them on there is
-    /// less weight. Apart from the rest, so that a decision without debts keeps no registers for it.
-    #[cold]
+    /// What the clock shows, which is from now on its origin: of those who are gone it has seen who has paid.
+    ///
+    /// Somebody who is gone has paid when the clock has come to its start. From then on it makes no difference whether it was
+    /// still counted before, since the mean of some numbers and one that is equal to it is that of the others alone.
     #[inline(never)]
-    fn pay_debts(&mut self, used: u64) {
-        let mut left = Work::of(used);
-        while let Some(vcpu) = self.lines.first_debtor() {
-            let paid = self.lines.start(vcpu);
-            let until_paid = self.competing.work(paid.ahead_of(self.virtual_now));
-            let Some(after) = left.without(until_paid) else { break };
-            left = after;
-            self.virtual_now = self.virtual_now.max(paid);
-            self.debtors &= !bit(vcpu);
-            self.lines.owes_nothing(vcpu);
-            self.compete_less(vcpu);
+    pub(crate) fn virtual_now(&mut self) -> VirtualTime {
+        loop {
+            let Sum { starts, weight } = self.clock.ready.and(self.clock.gone);
+            let Some(mean) = starts.checked_div_euclid(weight) else { return self.clock.origin };
+            self.clock.move_origin(mean);
+            let now = self.clock.origin;
+            let debtors = Set(self.clock.debtors);
+            let paid = debtors.iter().filter(|&vcpu| self.calendar.start(vcpu) <= now);
+            let paid = Set(paid.fold(0, |paid, vcpu| paid | bit(vcpu)));
+            if paid == Set::NONE {
+                return now;
+            }
+            paid.iter().for_each(|vcpu| self.forget(vcpu));
         }
-        self.virtual_now = self.virtual_now.after(self.competing.span_of(left));
     }
 
-    fn compete_less(&mut self, vcpu: u16) {
-        self.competing = Pace::new(self.competing.weight() - u64::from(self.entry(vcpu).member.weight));
+    /// One who is gone is not counted any more.
+    fn forget(&mut self, vcpu: u16) {
+        let start = self.clock.offset(self.calendar.start(vcpu));
+        self.clock.gone = self.clock.gone.without(self.pace(vcpu), start);
+        self.clock.debtors &= !bit(vcpu);
     }
 
-    /// Lets the clock jump to where somebody may start.
-    #[cold]
-    pub(crate) fn skip_to(&mut self, time: VirtualTime) {
-        self.virtual_now = time;
-        self.pay_debts(0);
-    }
-
-    /// The vCPU stands in line from now on, up to which time is charged: with what it still owes, without what it was owed.
-    pub(crate) fn compete(&mut self, vcpu: u16, request: Request) {
+    /// The vCPU is ready from now on, up to which time is charged, and waits: with what it still owes, or else for a short request if
+    /// `is_woken`.
+    pub(crate) fn compete(&mut self, vcpu: u16, is_woken: bool) {
         let now = self.now;
         let entry = self.entry_mut(vcpu);
-        entry.counters.waited = entry.counters.waited.wrapping_sub(now);
-        if self.debtors & bit(vcpu) == 0 {
-            *self.lines.start_mut(vcpu) = self.virtual_now;
-            self.competing = Pace::new(self.competing.weight() + u64::from(self.entry(vcpu).member.weight));
-            self.stand_in_line(vcpu, request);
+        entry.ready = entry.ready.wrapping_sub(now);
+        let virtual_now = self.virtual_now();
+        let is_in_debt = self.clock.debtors & bit(vcpu) != 0;
+        if is_in_debt {
+            self.forget(vcpu);
         } else {
-            self.debtors &= !bit(vcpu);
-            self.lines.owes_nothing(vcpu);
-            self.stand_in_line(vcpu, Request::Late);
+            *self.calendar.start_mut(vcpu) = virtual_now;
+        }
+        let start = self.clock.offset(self.calendar.start(vcpu));
+        self.clock.ready = self.clock.ready.with(self.pace(vcpu), start);
+        if is_woken && !is_in_debt {
+            self.note(vcpu, SHORT);
+            self.calendar.put_at(vcpu, self.calendar.turn_of_short(virtual_now));
+        } else {
+            self.calendar.put(vcpu);
         }
     }
 
-    /// Takes a vCPU out of its line, if it stands in one, and out of the competition.
+    /// Takes a vCPU, which is ready and does not pay for who is running, out of the competition.
     pub(crate) fn withdraw(&mut self, vcpu: u16) {
-        if self.lines.everybody().has(vcpu) {
-            self.lines.take(vcpu);
-            self.retire(vcpu);
-        }
+        self.calendar.take(vcpu);
+        self.strike(vcpu, SHORT);
+        self.retire(vcpu);
     }
 
-    /// The vCPU, which stands in no line, competes no more; whoever is in debt stays until that is paid.
-    #[inline]
+    /// The vCPU, which was ready and does not wait, is ready no more. What it owes is remembered; what it was owed is gone.
     pub(crate) fn retire(&mut self, vcpu: u16) {
-        if self.lines.start(vcpu) > self.virtual_now {
-            self.debtors |= bit(vcpu);
-            self.lines.owes(vcpu);
-        } else {
-            self.compete_less(vcpu);
-        }
+        let now = self.now;
+        let entry = self.entry_mut(vcpu);
+        entry.ready = entry.ready.wrapping_add(now);
+        let start = self.calendar.start(vcpu);
+        let clock = &mut self.clock;
+        let (pace, offset) = (self.paces[usize::from(vcpu) % crate::MAX_VCPUS], clock.offset(start));
+        clock.ready = clock.ready.without(pace, offset);
+        clock.gone = clock.gone.with(pace, offset);
+        clock.last_debt = if clock.debtors == 0 { start } else { clock.last_debt.max(start) };
+        clock.debtors |= bit(vcpu);
     }
 
-    /// Ends the turn of the running vCPU, before its request is used up: whose request it was stands in line again.
+    /// Ends the turn of the running vCPU: whose request it was waits again.
+    #[inline]
     pub(crate) fn put_back(&mut self) {
         if let Some(running) = self.running.take() {
-            self.ends(running.vcpu);
-            let left = running.end.saturating_sub(self.now);
-            self.lines.put(running.payer, self.lines.after_cut(running.line, left));
+            self.calendar.put(running.payer);
         }
     }
 
-    pub(crate) fn stand_in_line(&mut self, vcpu: u16, request: Request) {
-        let line = self.entry(vcpu).line;
-        self.lines.put(vcpu, line | request as u8);
-    }
-
-    /// The vCPU, which is ready, gets the processor.
-    #[inline]
-    pub(crate) fn starts(&mut self, vcpu: u16) {
-        let now = self.now;
-        let entry = self.entry_mut(vcpu);
-        entry.counters.waited = entry.counters.waited.wrapping_add(now);
-        entry.counters.ran = entry.counters.ran.wrapping_sub(now);
-        entry.counters.switches += 1;
-        if entry.mark != Mark::None {
-            entry.first_turn(now);
+    /// One who waits lets those go first who may start.
+    pub(crate) fn yields(&mut self, vcpu: u16) {
+        self.calendar.take(vcpu);
+        self.strike(vcpu, SHORT);
+        let now = self.virtual_now();
+        let start = self.calendar.start(vcpu);
+        if start < now {
+            let given_up = self.pace(vcpu).weight().wrapping_mul(now.since(start).cast_signed());
+            self.clock.ready.starts = self.clock.ready.starts.wrapping_add(given_up);
+            *self.calendar.start_mut(vcpu) = now;
         }
+        self.calendar.put_at(vcpu, self.calendar.start(vcpu).max(self.calendar.turn_after(now)));
     }
 
-    /// The vCPU loses the processor, and is ready.
-    #[inline]
-    pub(crate) fn ends(&mut self, vcpu: u16) {
-        let now = self.now;
-        let entry = self.entry_mut(vcpu);
-        entry.counters.ran = entry.counters.ran.wrapping_add(now);
-        entry.counters.waited = entry.counters.waited.wrapping_sub(now);
-    }
-
-    /// The vCPU, which is ready and does not run, is ready no more.
-    #[inline]
-    pub(crate) fn rests(&mut self, vcpu: u16) {
-        let now = self.now;
-        let entry = self.entry_mut(vcpu);
-        entry.counters.waited = entry.counters.waited.wrapping_add(now);
-    }
-
-    #[inline]
-    pub(crate) const fn entry(&self, vcpu: u16) -> &Entry {
-        &self.entries[vcpu as usize % crate::MAX_VCPUS]
-    }
-
-    #[inline]
-    pub(crate) const fn entry_mut(&mut self, vcpu: u16) -> &mut Entry {
-        &mut self.entries[vcpu as usize % crate::MAX_VCPUS]
-    }
-}
-
-impl Entry {
-    #[cold]
-    fn first_turn(&mut self, now: u64) {
-        if core::mem::replace(&mut self.mark, Mark::None) == Mark::Woken {
-            let waited = now - self.woken_at;
-            self.counters.wake_latency += waited;
-            self.counters.longest_wake = self.counters.longest_wake.max(waited);
+    /// Nobody waits beside the running vCPU, which pays for itself: whether anybody has debts to pay meanwhile.
+    pub(crate) fn is_watched(&mut self) -> bool {
+        let Some(running) = &self.running else { return false };
+        // The clock shows its start, or more.
+        if self.clock.debtors != 0 && self.clock.last_debt <= self.calendar.start(running.payer) {
+            self.clock.forgive();
         }
+        self.clock.debtors != 0
+    }
+
+    pub(crate) const fn pace(&self, vcpu: u16) -> Pace {
+        self.paces[vcpu as usize % crate::MAX_VCPUS]
     }
 }

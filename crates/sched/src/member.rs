@@ -4,8 +4,6 @@
 pub const MAX_VCPUS: usize = 64;
 /// Processors at most, for the same reason.
 pub const MAX_PROCESSORS: usize = 64;
-/// Different weights on one machine at most: as many as there are virtual machines.
-pub const MAX_WEIGHTS: usize = 8;
 /// The greatest weight; the least is 1.
 pub const MAX_WEIGHT: u32 = 1000;
 

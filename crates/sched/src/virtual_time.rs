@@ -5,11 +5,11 @@ use core::cmp::Ordering;
 /// A point of virtual time, in 2^-24 ticks for a weight of 1.
 ///
 /// It wraps. Two points that are compared are never more than 2^62 apart: whoever competes is within a few requests of
-/// the queue's own virtual time, and whoever does not compete has no point.
+/// the others, and whoever does not compete has no point.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Default)]
 pub(crate) struct VirtualTime(u64);
 
-/// A weight, of one or of all who compete: how fast virtual time goes by for it.
+/// A weight: how fast virtual time goes by for it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Pace {
     weight: u64,
@@ -24,7 +24,8 @@ impl Pace {
     /// No weight: time stands still.
     pub(crate) const NONE: Self = Self { weight: 0, inverse: 0 };
 
-    pub(crate) const fn new(weight: u64) -> Self {
+    pub(crate) const fn new(weight: u32) -> Self {
+        let weight = weight as u64;
         let inverse = match (1_u64 << INVERSE_SHIFT).checked_div(weight) {
             Some(inverse) => inverse,
             None => 0,
@@ -32,9 +33,10 @@ impl Pace {
         Self { weight, inverse }
     }
 
+    /// At most [`crate::MAX_WEIGHT`].
     #[inline]
-    pub(crate) const fn weight(self) -> u64 {
-        self.weight
+    pub(crate) const fn weight(self) -> i64 {
+        self.weight.cast_signed()
     }
 
     /// The virtual time of `ticks`, rounded down. Like all virtual time it may wrap.
@@ -44,55 +46,45 @@ impl Pace {
         ((ticks as u128 * self.inverse as u128) >> (INVERSE_SHIFT - SHIFT)) as u64
     }
 
-    /// The virtual time of a stretch of `work`, rounded down.
-    #[expect(clippy::cast_possible_truncation, reason = "virtual time wraps")]
-    pub(crate) const fn span_of(self, work: Work) -> u64 {
-        (work.0.wrapping_mul(self.inverse as u128) >> INVERSE_SHIFT) as u64
-    }
-
-    /// The work of `span`.
-    pub(crate) const fn work(self, span: u64) -> Work {
-        Work(span as u128 * self.weight as u128)
-    }
-}
-
-/// Time of the processor, in 2^-24 ticks.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) struct Work(u128);
-
-impl Work {
-    /// `ticks` of it.
-    pub(crate) const fn of(ticks: u64) -> Self {
-        Self((ticks as u128) << SHIFT)
-    }
-
-    /// What is left when `other` is done; `None` when there is not enough.
-    pub(crate) const fn without(self, other: Self) -> Option<Self> {
-        match self.0.checked_sub(other.0) {
-            Some(left) => Some(Self(left)),
-            None => None,
-        }
+    /// Into how many ticks a stretch of virtual time goes, at least 8: an eighth of them is a request too.
+    #[expect(clippy::cast_possible_truncation, reason = "it is at most a slice")]
+    pub(crate) const fn ticks(self, span: u64) -> u64 {
+        let ticks = (span as u128 * self.weight as u128) >> SHIFT;
+        if ticks < 8 { 8 } else { ticks as u64 }
     }
 }
 
 impl VirtualTime {
     /// Where a queue's clock begins.
     pub(crate) const ZERO: Self = Self(0);
+
     /// The point `span` later.
     #[inline]
     pub(crate) const fn after(self, span: u64) -> Self {
         Self(self.0.wrapping_add(span))
     }
 
-    /// How far this is ahead of `other`; 0 when it is not.
-    pub(crate) fn ahead_of(self, other: Self) -> u64 {
-        if self > other { self.0.wrapping_sub(other.0) } else { 0 }
+    /// The point `span` earlier.
+    #[inline]
+    pub(crate) const fn before(self, span: u64) -> Self {
+        Self(self.0.wrapping_sub(span))
+    }
+
+    /// From `other` until here; when this is the earlier one, a length of more than 2^63.
+    #[inline]
+    pub(crate) const fn since(self, other: Self) -> u64 {
+        self.0.wrapping_sub(other.0)
+    }
+
+    /// The last multiple of 2^`bits` up to here.
+    pub(crate) const fn floor(self, bits: u32) -> Self {
+        Self(self.0 >> bits << bits)
     }
 }
 
 impl Ord for VirtualTime {
     fn cmp(&self, other: &Self) -> Ordering {
-        self.0.wrapping_sub(other.0).cast_signed().cmp(&0)
+        self.since(*other).cast_signed().cmp(&0)
     }
 }
 
@@ -104,7 +96,7 @@ impl PartialOrd for VirtualTime {
     // The decision's path compares: one subtraction instead of three outcomes.
     #[inline]
     fn lt(&self, other: &Self) -> bool {
-        self.0.wrapping_sub(other.0).cast_signed() < 0
+        self.since(*other).cast_signed() < 0
     }
 
     #[inline]

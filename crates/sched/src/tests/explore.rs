@@ -5,8 +5,8 @@
 
 use std::collections::{HashMap, VecDeque};
 
-use crate::lines::{FIRST_LINE, Line, Request};
 use crate::member::small;
+use crate::run_queue::SHORT;
 use crate::signals::Signals;
 use crate::{Decision, Member, Migrant, RunQueue, Set, State, Wake};
 
@@ -25,28 +25,35 @@ fn member(vcpu: u16) -> Member {
 struct Queue {
     /// Who runs, whether it was woken, whether its request is a short one.
     running: Option<(u16, bool, bool)>,
-    /// The lines in which anybody waits, in order, and who.
-    waiting: Vec<(Line, Vec<u16>)>,
+    /// Who waits with a whole request, and with a short one.
+    waiting: Vec<u16>,
+    short: Vec<u16>,
+    /// One who had a short request has gone since the running one was chosen.
+    looks_again: bool,
     halted: Vec<u16>,
 }
 
 impl Queue {
     fn real(&self) -> RunQueue {
-        let mut queue = RunQueue::new(SLICE);
-        let add = |queue: &mut RunQueue, vcpu, line| {
-            queue.add(member(vcpu), State::Ready, 0).unwrap();
-            queue.lines.take(vcpu);
-            queue.lines.put(vcpu, line);
+        let mut queue = RunQueue::new(SLICE, 1);
+        let add = |queue: &mut RunQueue, vcpu, short| {
+            queue.add(member(vcpu), if short { State::Halted } else { State::Ready }, 0).unwrap();
+            if short {
+                queue.wake(vcpu, 0);
+            }
         };
         if let Some((vcpu, woken, short)) = self.running {
-            add(&mut queue, vcpu, FIRST_LINE + if short { Request::Short } else { Request::Next } as Line);
+            add(&mut queue, vcpu, short);
             queue.next(0);
             if woken {
                 queue.wake(vcpu, 0);
             }
         }
-        for (line, vcpus) in &self.waiting {
-            vcpus.iter().for_each(|&vcpu| add(&mut queue, vcpu, *line));
+        self.waiting.iter().for_each(|&vcpu| add(&mut queue, vcpu, false));
+        self.short.iter().for_each(|&vcpu| add(&mut queue, vcpu, true));
+        if self.looks_again {
+            add(&mut queue, VCPUS, true);
+            queue.stopped(VCPUS, 0);
         }
         for &vcpu in &self.halted {
             queue.add(member(vcpu), State::Halted, 0).unwrap();
@@ -55,20 +62,21 @@ impl Queue {
     }
 
     fn of(queue: &RunQueue) -> Self {
-        let running = queue.running.map(|running| (running.vcpu, running.woken, running.end < SLICE));
+        let running = queue.running.map(|running| (running.vcpu, running.woken, running.end < SLICE / 2));
         let here = |state| (0..VCPUS).filter(move |&vcpu| queue.state(vcpu) == Some(state)).collect();
-        let waiting = queue.lines.occupied().map(|line| (line, queue.lines.members(line).collect())).collect();
-        Self { running, waiting, halted: here(State::Halted) }
+        let all = queue.calendar.everybody().iter();
+        let (short, waiting): (Vec<_>, _) = all.partition(|&vcpu| queue.is_noted(vcpu, SHORT));
+        let is_before = queue.running.is_some_and(|running| queue.calendar.has_before(running.turn));
+        Self { running, waiting, looks_again: is_before && short.is_empty(), short, halted: here(State::Halted) }
     }
 
     fn is_waiting(&self) -> bool {
-        !self.waiting.is_empty()
+        !self.waiting.is_empty() || !self.short.is_empty()
     }
 
     fn has(&self, vcpu: u16) -> bool {
         let runs = self.running.is_some_and(|running| running.0 == vcpu);
-        let lines = self.waiting.iter().map(|(_, vcpus)| vcpus);
-        runs || lines.chain([&self.halted]).any(|all| all.contains(&vcpu))
+        runs || [&self.waiting, &self.short, &self.halted].iter().any(|all| all.contains(&vcpu))
     }
 }
 
@@ -143,8 +151,8 @@ struct World {
 impl World {
     fn start() -> Self {
         let mut queues = [Queue::default(), Queue::default()];
-        queues[0].waiting = vec![(FIRST_LINE + Request::Early as Line, vec![0, 1])];
-        queues[1].waiting = vec![(FIRST_LINE + Request::Early as Line, vec![2])];
+        queues[0].waiting = vec![0, 1];
+        queues[1].waiting = vec![2];
         Self {
             queues,
             homes: [0, 0, 1],
@@ -380,8 +388,8 @@ impl World {
                 && self.at[processor] == At::Run
                 && !kicks
             {
-                let waiting = self.queues[processor].waiting.iter().flat_map(|(_, vcpus)| vcpus);
-                let could = waiting.filter(|&&vcpu| member(vcpu).allowed.has(its_number)).count();
+                let Queue { waiting, short, .. } = &self.queues[processor];
+                let could = waiting.iter().chain(short).filter(|&&vcpu| member(vcpu).allowed.has(its_number)).count();
                 assert_eq!(could, 0, "somebody waits beside a processor that sleeps: {self:?}");
             }
         }

@@ -31,6 +31,7 @@ const QEMU: [HostPackage; 3] = [
 ];
 const NETBOOT_SERVER: [HostPackage; 2] =
     [HostPackage { name: "dnsmasq-base", sign: "dnsmasq" }, HostPackage { name: "iproute2", sign: "ip" }];
+const VALGRIND: [HostPackage; 1] = [HostPackage { name: "valgrind", sign: "valgrind" }];
 const GUESTS: [HostPackage; 2] =
     [HostPackage { name: "xz-utils", sign: "xz" }, HostPackage { name: "tar", sign: "tar" }];
 
@@ -41,6 +42,7 @@ pub(crate) fn missing(need: Need) -> Vec<HostPackage> {
         Need::Qemu => &QEMU,
         Need::LinuxGuest | Need::GuestQemu => &GUESTS,
         Need::NetbootServer => &NETBOOT_SERVER,
+        Need::Valgrind => &VALGRIND,
         Need::RustTarget | Need::Bochs | Need::XenGuest => &[],
     };
     wanted.iter().copied().filter(|package| !package.is_installed()).collect()

@@ -39,6 +39,8 @@ pub(crate) enum Need {
     Qemu,
     /// A DHCP and TFTP server for machines that boot over the network.
     NetbootServer,
+    /// What counts the instructions of a program of the host.
+    Valgrind,
     /// Debian's kernel and busybox.
     LinuxGuest,
     /// Debian's Xen, a multiboot1 kernel.
@@ -47,12 +49,13 @@ pub(crate) enum Need {
     GuestQemu,
 }
 
-const ALL: [Need; 8] = [
+const ALL: [Need; 9] = [
     Need::RustTarget,
     Need::BootTools,
     Need::Bochs,
     Need::Qemu,
     Need::NetbootServer,
+    Need::Valgrind,
     Need::LinuxGuest,
     Need::XenGuest,
     Need::GuestQemu,
@@ -79,7 +82,7 @@ pub(crate) fn ensure(needs: &[Need]) -> Result<bool> {
     for need in missing {
         match need {
             Need::RustTarget => rust_target::add()?,
-            Need::BootTools | Need::Qemu | Need::NetbootServer => {}
+            Need::BootTools | Need::Qemu | Need::NetbootServer | Need::Valgrind => {}
             Need::Bochs => bochs::component().provide()?,
             Need::LinuxGuest => guest_packages::linux().provide()?,
             Need::XenGuest => guest_packages::xen().provide()?,
@@ -93,7 +96,7 @@ fn present(need: Need) -> bool {
     host_packages::missing(need).is_empty()
         && match need {
             Need::RustTarget => rust_target::toolchain().is_some(),
-            Need::BootTools | Need::Qemu | Need::NetbootServer => true,
+            Need::BootTools | Need::Qemu | Need::NetbootServer | Need::Valgrind => true,
             Need::Bochs => bochs::component().is_present(),
             Need::LinuxGuest => guest_packages::linux().is_present(),
             Need::XenGuest => guest_packages::xen().is_present(),

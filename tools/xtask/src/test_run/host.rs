@@ -5,6 +5,7 @@ use crate::command::Tool;
 use crate::console::say;
 use crate::image;
 use crate::places;
+use crate::setup::{self, Need};
 use crate::tidy;
 use anyhow::{Context, Result, bail};
 use config::STATUS_REFUSED;
@@ -29,6 +30,7 @@ pub(super) fn steps() -> Vec<Step> {
         Step { name: "format", run: || cargo().args(["fmt", "--all", "--check"]).output().map(drop) },
         Step { name: "host-tests", run: || tests(&["--", "--skip", EXPLORATION]) },
         Step { name: "apicv-exploration", run: exploration },
+        Step { name: "decision-cost", run: decision_cost },
         Step { name: "xtask-tests", run: || tests(&["--package", "xtask"]) },
         Step { name: "command-line-refusals", run: refusals },
         Step { name: "medium-refusals", run: super::netboot::refusals },
@@ -61,6 +63,16 @@ fn exploration() -> Result<()> {
     let said = cargo().args(["test", "--package", "nested", "--lib", EXPLORATION, "--", "--nocapture"]).output()?;
     let states = said.lines().find(|line| line.contains("distinct states")).context("it said no number of states")?;
     say(&format!("  {states}"));
+    Ok(())
+}
+
+/// What each decision of the scheduler costs, as valgrind counts it: the crate's own test, which says so.
+fn decision_cost() -> Result<()> {
+    setup::ensure(&[Need::Valgrind])?;
+    let test = ["test", "--release", "--package", "sched", "--test", "cost", "--", "--ignored", "--nocapture"];
+    let said = cargo().args(test).output()?;
+    let most = said.lines().find(|line| line.starts_with("at most ")).context("it said no number of instructions")?;
+    say(&format!("  {most}"));
     Ok(())
 }
 
