@@ -56,7 +56,8 @@ pub struct Vm {
     pub memory_mib: u32,
     /// Virtual processors, from 1 to [`MAX_CPUS`].
     pub cpus: u32,
-    /// The share of each of its virtual processors against others' on the same processor, from 1 to [`MAX_WEIGHT`].
+    /// The share of each of its virtual processors against others' on the same processor, from 1 to [`MAX_WEIGHT`]. The heaviest there
+    /// run for up to 10 ms at a time, others as much shorter as they weigh less.
     pub weight: u32,
     /// The machine's processors on which it may run, a bit each; none for all that nobody has for himself.
     pub pin: Option<u64>,

@@ -189,12 +189,12 @@ impl Calendar {
     /// Takes `vcpu` out, who waits.
     pub(crate) fn take(&mut self, vcpu: u16) {
         self.far &= !bit(vcpu);
-        for slot in 0..SLOTS {
-            let vcpus = &mut self.slots[slot as usize];
-            if *vcpus == bit(vcpu) {
-                self.occupied &= !(1 << slot);
-            }
+        for slot in Set(self.occupied).iter() {
+            let vcpus = &mut self.slots[usize::from(slot)];
             *vcpus &= !bit(vcpu);
+            if *vcpus == 0 {
+                self.occupied &= !bit(slot);
+            }
         }
     }
 
@@ -223,7 +223,7 @@ impl Calendar {
 
     /// All who wait.
     pub(crate) fn everybody(&self) -> Set {
-        Set(self.slots.iter().fold(self.far, |all, slot| all | slot))
+        Set(Set(self.occupied).iter().fold(self.far, |all, slot| all | self.slots[usize::from(slot)]))
     }
 
     /// The same, in the order of their turns as far as the slots reach.
