@@ -146,6 +146,9 @@ impl Scheduler {
     }
 }
 
+/// The least ticks for which a vCPU runs: several times what a switch takes.
+const LEAST: u64 = 10_000;
+
 /// Apart from the rest: a queue is large, and is made on the stack.
 #[inline(never)]
 fn new_queues(members: &[Member], processors: u32) -> Result<&'static [Lock<RunQueue>], Sentence> {
@@ -153,6 +156,6 @@ fn new_queues(members: &[Member], processors: u32) -> Result<&'static [Lock<RunQ
     Ok(leak(processors as usize, |processor| {
         let may_come = members.iter().filter(|member| member.allowed.0 >> (processor & 63) & 1 != 0);
         let heaviest = may_come.map(|member| member.weight).max();
-        Lock::new(RunQueue::new(slice, heaviest.unwrap_or(1)))
+        Lock::new(RunQueue::new(slice, heaviest.unwrap_or(1), LEAST))
     })?)
 }

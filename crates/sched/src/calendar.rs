@@ -16,7 +16,8 @@ pub(crate) struct Calendar {
     slots: [u64; SLOTS as usize],
     /// The slots in which anybody waits.
     occupied: u64,
-    /// Those whose turn comes after all slots, and where the first of their requests starts, or earlier.
+    /// Those whose turn comes after all slots, and where the first of their requests starts, or earlier. One of them who asked for a
+    /// short request when it came has its turn there too, later than it would have had.
     far: u64,
     far_begin: VirtualTime,
     /// Where the first slot begins of those that may be occupied, and which one that is.
@@ -85,13 +86,7 @@ impl Calendar {
         &mut self.starts[vcpu as usize % MAX_VCPUS]
     }
 
-    /// `vcpu`, who does not wait yet, waits for its turn at its start.
-    #[inline]
-    pub(crate) fn put(&mut self, vcpu: u16) {
-        self.put_at(vcpu, self.start(vcpu));
-    }
-
-    /// The same if the slots reach there; whether they do.
+    /// `vcpu`, who does not wait yet, waits for its turn at `turn` if the slots reach there; whether they do.
     #[inline]
     pub(crate) fn put_inside(&mut self, vcpu: u16, turn: VirtualTime) -> bool {
         let ahead = turn.since(self.begin) >> self.granule;
@@ -110,13 +105,16 @@ impl Calendar {
     }
 
     /// `vcpu`, who does not wait yet, waits for its turn at `turn`.
-    #[inline(never)]
+    #[inline]
     pub(crate) fn put_at(&mut self, vcpu: u16, turn: VirtualTime) {
-        if self.is_empty() {
-            self.begin_at(turn);
+        if !self.put_inside(vcpu, turn) {
+            self.put_outside(vcpu, turn);
         }
-        if self.put_inside(vcpu, turn) {
-        } else if turn < self.begin {
+    }
+
+    #[inline(never)]
+    fn put_outside(&mut self, vcpu: u16, turn: VirtualTime) {
+        if turn < self.begin {
             // One who was woken comes before all others.
             self.move_back(self.begin.since(turn.floor(self.granule)) >> self.granule);
             self.put_into(vcpu, self.first);
@@ -177,6 +175,7 @@ impl Calendar {
         self.begin = begin;
         self.first = (self.first + ahead) % SLOTS;
         let slot = &mut self.slots[self.first as usize];
+        // What is occupied is not empty.
         let Some(vcpus) = NonZeroU64::new(*slot) else { return First::Nobody };
         *slot &= *slot - 1;
         if *slot == 0 {
@@ -230,5 +229,24 @@ impl Calendar {
     pub(crate) fn in_order(&self) -> impl Iterator<Item = u16> {
         let slots = (self.first..self.first + SLOTS).map(|slot| self.slots[(slot % SLOTS) as usize]);
         slots.chain([self.far]).flat_map(|vcpus| Set(vcpus).iter())
+    }
+
+    /// Each stands in one place, where its turn is, and the words about the slots are right.
+    #[cfg(test)]
+    pub(crate) fn check(&self) {
+        let mut seen = self.far;
+        for (slot, &vcpus) in (0..).zip(&self.slots) {
+            assert_eq!(vcpus != 0, Set(self.occupied).has(slot), "slot {slot}");
+            assert_eq!(seen & vcpus, 0, "in two places");
+            seen |= vcpus;
+            let ahead = (u32::from(slot) + SLOTS - self.first) % SLOTS;
+            let begin = self.begin.after(u64::from(ahead) << self.granule);
+            for vcpu in Set(vcpus).iter() {
+                let start = self.start(vcpu).floor(self.granule);
+                let turns = [start, self.turn_after(start), self.turn_of_short(self.start(vcpu)).floor(self.granule)];
+                assert!(turns.contains(&begin), "the turn of {vcpu} is elsewhere");
+            }
+        }
+        assert!(Set(self.far).iter().all(|vcpu| self.far_begin <= self.start(vcpu)), "whose turn comes sooner");
     }
 }

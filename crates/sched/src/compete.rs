@@ -5,10 +5,12 @@ use crate::member::bit;
 use crate::run_queue::{RunQueue, SHORT};
 use crate::virtual_time::{Pace, VirtualTime};
 
-/// More ticks than this at a time are not charged: a vCPU may have run alone for days, and nobody is there to compare with.
-const LONGEST: u64 = 1 << 36;
-/// How far a sum of starts may grow before the clock's origin must be moved. One charge adds at most 2^60.
-const FAR: i64 = 1 << 61;
+/// More ticks than this at a time are not charged, and no slice is longer. A vCPU may have run alone for days, and nobody is there to
+/// compare with.
+pub(crate) const LONGEST: u64 = 1 << 30;
+/// How far a sum of starts may grow before the clock's origin is moved. Sixty-four who are ahead by the longest slice and as much late
+/// add twice that.
+const FAR: i64 = 1 << 60;
 
 /// What a queue's clock shows is the mean of the starts of all who compete, each counted as often as its weight. Whatever anybody uses
 /// moves that mean at the right rate, so it need not be known before somebody joins.
@@ -27,7 +29,7 @@ pub(crate) struct Clock {
 }
 
 /// Some who compete.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 struct Sum {
     /// Of starts from the origin on, each times its weight.
     starts: i64,
@@ -78,12 +80,7 @@ impl Clock {
         self.gone = self.gone.moved(span);
     }
 
-    /// The origin is `begin`, where the least start of the ready is, or not much earlier.
-    pub(crate) const fn come_near(&mut self, begin: VirtualTime) {
-        self.move_origin(self.offset(begin));
-    }
-
-    /// Whether the origin must [come near](Self::come_near) before somebody runs.
+    /// Whether the origin must [come near](RunQueue::come_near) before somebody runs.
     #[inline]
     pub(crate) const fn is_far(&self) -> bool {
         self.ready.starts > FAR
@@ -112,6 +109,20 @@ impl RunQueue {
         *start = start.after(span);
         let starts = &mut self.clock.ready.starts;
         *starts = starts.wrapping_add(pace.weight().wrapping_mul(span.cast_signed()));
+    }
+
+    /// The clock's origin comes to where the calendar begins, unless somebody has a debt beyond that, which is soon paid.
+    pub(crate) fn come_near(&mut self) {
+        let begin = self.calendar.begin();
+        if self.clock.last_debt <= begin {
+            // All who are ready start there or later, and so the clock shows no less.
+            self.clock.forgive();
+        }
+        if self.clock.debtors == 0 {
+            self.clock.move_origin(self.clock.offset(begin));
+        } else if self.clock.ready.starts > 2 * FAR {
+            self.virtual_now();
+        }
     }
 
     /// What the clock shows, which is from now on its origin: of those who are gone it has seen who has paid.
@@ -157,12 +168,23 @@ impl RunQueue {
         }
         let start = self.clock.offset(self.calendar.start(vcpu));
         self.clock.ready = self.clock.ready.with(self.pace(vcpu), start);
-        if is_woken && !is_in_debt {
+        let start = self.calendar.start(vcpu);
+        let is_short = is_woken && !is_in_debt;
+        let turn = if is_short { self.calendar.turn_of_short(start) } else { start };
+        if is_short {
             self.note(vcpu, SHORT);
-            self.calendar.put_at(vcpu, self.calendar.turn_of_short(virtual_now));
-        } else {
-            self.calendar.put(vcpu);
         }
+        self.wait(vcpu, turn);
+    }
+
+    /// The vCPU waits for its turn at `turn`.
+    fn wait(&mut self, vcpu: u16, turn: VirtualTime) {
+        if self.calendar.is_empty() {
+            // Whoever runs will wait there too.
+            let other = self.running.as_ref().map_or(turn, |running| self.calendar.start(running.payer));
+            self.calendar.begin_at(turn.min(other));
+        }
+        self.calendar.put_at(vcpu, turn);
     }
 
     /// Takes a vCPU, which is ready and does not pay for who is running, out of the competition.
@@ -184,13 +206,16 @@ impl RunQueue {
         clock.gone = clock.gone.with(pace, offset);
         clock.last_debt = if clock.debtors == 0 { start } else { clock.last_debt.max(start) };
         clock.debtors |= bit(vcpu);
+        if clock.gone.starts > FAR {
+            self.virtual_now();
+        }
     }
 
     /// Ends the turn of the running vCPU: whose request it was waits again.
     #[inline]
     pub(crate) fn put_back(&mut self) {
         if let Some(running) = self.running.take() {
-            self.calendar.put(running.payer);
+            self.wait(running.payer, self.calendar.start(running.payer));
         }
     }
 
@@ -205,7 +230,7 @@ impl RunQueue {
             self.clock.ready.starts = self.clock.ready.starts.wrapping_add(given_up);
             *self.calendar.start_mut(vcpu) = now;
         }
-        self.calendar.put_at(vcpu, self.calendar.start(vcpu).max(self.calendar.turn_after(now)));
+        self.wait(vcpu, self.calendar.start(vcpu).max(self.calendar.turn_after(now)));
     }
 
     /// Nobody waits beside the running vCPU, which pays for itself: whether anybody has debts to pay meanwhile.
@@ -220,5 +245,24 @@ impl RunQueue {
 
     pub(crate) const fn pace(&self, vcpu: u16) -> Pace {
         self.paces[vcpu as usize % crate::MAX_VCPUS]
+    }
+
+    /// The sums are those of the ready and of the debtors, and who waits is ready.
+    #[cfg(test)]
+    pub(crate) fn check(&self) {
+        self.calendar.check();
+        let all = || (0..).take(crate::MAX_VCPUS);
+        let is_ready = |vcpu: &u16| self.state(*vcpu) == Some(crate::State::Ready);
+        let sum = |vcpus: &mut dyn Iterator<Item = u16>| {
+            vcpus.fold(Sum::NONE, |sum, vcpu| sum.with(self.pace(vcpu), self.clock.offset(self.calendar.start(vcpu))))
+        };
+        assert_eq!(sum(&mut all().filter(is_ready)), self.clock.ready);
+        assert_eq!(sum(&mut Set(self.clock.debtors).iter()), self.clock.gone);
+        assert!(Set(self.clock.debtors).iter().all(|vcpu| !is_ready(&vcpu)));
+        let payer = self.running.map(|running| running.payer);
+        let waiting = all().filter(is_ready).filter(|&vcpu| Some(vcpu) != payer);
+        assert_eq!(waiting.fold(0, |all, vcpu| all | bit(vcpu)), self.calendar.everybody().0);
+        let alarms = all().filter(|&vcpu| self.state(vcpu) == Some(crate::State::Halted));
+        assert_eq!(alarms.map(|vcpu| self.entry(vcpu).alarm).min().unwrap_or(u64::MAX), self.next_alarm);
     }
 }

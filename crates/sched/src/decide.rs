@@ -54,7 +54,7 @@ impl RunQueue {
     #[cold]
     #[inline(never)]
     fn next_with_near_clock(&mut self) -> Decision {
-        self.clock.come_near(self.calendar.begin());
+        self.come_near();
         self.decide_apart()
     }
 
@@ -86,7 +86,7 @@ impl RunQueue {
                 self.calendar.begin_at(self.calendar.start(running.payer));
                 return self.run(running.payer, self.request(running.payer));
             }
-            self.calendar.put(running.payer);
+            self.calendar.put_at(running.payer, self.calendar.start(running.payer));
         }
         self.choose()
     }
@@ -119,7 +119,7 @@ impl RunQueue {
         self.noted &= !bit(vcpu);
         let notes = core::mem::take(&mut self.notes[usize::from(vcpu) % MAX_VCPUS]);
         let request = self.request(vcpu);
-        let request = if notes & SHORT != 0 { request / 8 } else { request };
+        let request = if notes & SHORT != 0 { (request / 8).max(self.least) } else { request };
         if notes & WOKEN != 0 {
             self.first_turn(vcpu);
         }
@@ -135,7 +135,8 @@ impl RunQueue {
     /// The vCPU gets the processor for so many ticks.
     #[inline]
     fn run(&mut self, vcpu: u16, ticks: u64) -> Decision {
-        self.switches[usize::from(vcpu) % MAX_VCPUS] += 1;
+        let has_it = self.running.is_some_and(|running| running.vcpu == vcpu);
+        self.switches[usize::from(vcpu) % MAX_VCPUS] += u64::from(!has_it);
         let end = self.now.wrapping_add(ticks);
         self.running = Some(Running { vcpu, payer: vcpu, woken: false, turn: self.calendar.begin(), end });
         self.run_until(vcpu, end)
@@ -162,7 +163,7 @@ impl RunQueue {
     pub(crate) fn first_turn(&mut self, vcpu: u16) {
         let now = self.now;
         let entry = self.entry_mut(vcpu);
-        let waited = now - entry.woken_at;
+        let waited = now.saturating_sub(entry.woken_at);
         entry.counters.wake_latency += waited;
         entry.counters.longest_wake = entry.counters.longest_wake.max(waited);
     }

@@ -58,27 +58,33 @@ impl RunQueue {
         let vcpu = self.candidate(there)?;
         self.entry_mut(vcpu).counters.migrations += 1;
         let counters = self.counters(vcpu);
+        let woken_at = self.strike(vcpu, WOKEN).then_some(self.entry(vcpu).woken_at);
         self.withdraw(vcpu);
         self.alive -= 1;
         let entry = self.entry_mut(vcpu);
         entry.state = None;
-        Some(Migrant { member: entry.member, counters })
+        Some(Migrant { member: entry.member, counters, woken_at })
     }
 
     /// Adds a vCPU that was taken from another queue. It may run here, so that there is room: no error but those of
-    /// [`Self::add`], which it passed before.
+    /// [`Self::add`], which it passed before. One that is already here stays as it is.
     pub fn receive(&mut self, migrant: Migrant, now: u64) {
-        if self.add(migrant.member, State::Ready, now).is_ok() {
-            let Migrant { member, counters } = migrant;
-            let (number, now) = (usize::from(member.vcpu) % MAX_VCPUS, self.now);
-            (self.ran[number], self.switches[number]) = (counters.ran, counters.switches);
-            let entry = self.entry_mut(member.vcpu);
-            entry.ready = counters.ran.wrapping_add(counters.waited).wrapping_sub(now);
-            entry.counters = counters;
+        let Migrant { member, counters, woken_at } = migrant;
+        if self.state(member.vcpu).is_some() || self.add(member, State::Ready, now).is_err() {
+            return;
+        }
+        let (number, now) = (usize::from(member.vcpu) % MAX_VCPUS, self.now);
+        (self.ran[number], self.switches[number]) = (counters.ran, counters.switches);
+        let entry = self.entry_mut(member.vcpu);
+        entry.ready = counters.ran.wrapping_add(counters.waited).wrapping_sub(now);
+        entry.counters = counters;
+        if let Some(woken_at) = woken_at {
+            entry.woken_at = woken_at;
+            self.note(member.vcpu, WOKEN);
         }
     }
 
-    /// Whether somebody stands in line.
+    /// Whether somebody waits for the processor.
     #[inline]
     #[must_use]
     pub const fn has_waiting(&self) -> bool {

@@ -39,26 +39,29 @@
 //! most *s* + *B*, those of debtors too. *V* is the mean of them and *s*; so *V* - *s* is at most *B* (1 - *w*/*W*).
 //!
 //! **Whoever is ready and does not run waits at most 2 *B* *W***, where *W* is the weight of all who live on the
-//! processor: its lag is above -*w* *B* when it begins to wait and at most *w* *B* when it begins to run, and *V* covers the 2 *B*
-//! between in no more than that. Among *n* of one weight these are 2 *n* slices; *n* - 1 is what they mostly are.
+//! processor or have left it in debt: its lag is above -*w* *B* when it begins to wait and at most *w* *B* when it begins to run, and
+//! *V* covers the 2 *B* between in no more than that. Among *n* of one weight these are 2 *n* slices; *n* - 1 is what they mostly are.
 //!
-//! Both count from decisions that come in time: what one overruns adds to its own debt, and to what the others are owed together. Both
-//! are tested over a million random steps against an ideal processor (`src/tests/fairness.rs`).
+//! Both count from decisions that come in time: what one overruns adds to its own debt, and to what the others are owed together, up to
+//! 2^30 ticks each time. Both are tested over a million random steps against an ideal processor (`src/tests/fairness.rs`).
 //!
 //! **A vCPU that spins** lends the rest of its request to another one of its VM ([`RunQueue::spins`]). It is charged for that itself, so
-//! a VM's locks cost other VMs nothing.
+//! a VM's locks cost other VMs nothing, and both promises hold for it as if it ran.
 //!
 //! # What it costs
 //!
 //! Who waits stands in a calendar: 64 slots of virtual time, each a word with a bit for each vCPU, and a word that tells which are not
 //! empty. That virtual deadlines can be kept by rounding them to slots is the idea of F. Checconi, L. Rizzo and P. Valente, "QFQ:
 //! Efficient Packet Scheduling With Tight Guarantees", IEEE/ACM Transactions on Networking 21(3), 2013. So a decision neither sorts nor
-//! searches; it divides nothing, and has no loop.
+//! searches, divides nothing, and has no loop.
 //!
-//! With 64 vCPUs a decision is 107 instructions when all compute, and at most 136 whatever they do and whatever came before it: slices
-//! that end, halts, wakes that preempt, alarms, spinning (`tests/cost.rs`, which counts each one). A wake is not counted, neither by a
-//! caller nor by an alarm. There is one exception: whoever runs for more than two slices because a decision is late is put aside, and a
-//! decision looks through those when their time may have come.
+//! With 64 vCPUs a decision is 112 instructions when all compute, and at most 145 whatever they do and whatever came before it: slices
+//! that end, halts, wakes that preempt, alarms, spinning, moves (`tests/cost.rs`, which counts each one). A wake is not counted, neither
+//! by a caller nor by an alarm.
+//!
+//! That too is about decisions that come in time. Who runs for longer than about two of its own requests because a decision is late, as one
+//! easily does whose requests are a thousandth of a slice, is put aside; decisions look through those when the time of one may have
+//! come, a few dozen instructions for each.
 //!
 //! # Locks
 //!

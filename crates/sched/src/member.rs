@@ -103,6 +103,8 @@ pub struct Migrant {
     pub member: Member,
     /// Its past.
     pub counters: Counters,
+    /// When it was woken, if it has not run since.
+    pub woken_at: Option<u64>,
 }
 
 /// A number below 256 that is known to be one.

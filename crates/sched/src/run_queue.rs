@@ -75,7 +75,7 @@ pub struct RunQueue {
     /// When the first of `alarms` rings.
     pub(crate) next_alarm: u64,
     pub(crate) running: Option<Running>,
-    /// Those of whom there are notes.
+    /// Those of whom there may be notes.
     pub(crate) noted: u64,
     pub(crate) clock: Clock,
     pub(crate) calendar: Calendar,
@@ -90,17 +90,23 @@ pub struct RunQueue {
     /// How many are here that have not stopped.
     pub(crate) alive: u8,
     heaviest: u32,
+    /// Ticks of the shortest request.
+    pub(crate) least: u64,
     pub(crate) alarms: Alarms,
     pub(crate) entries: [Entry; MAX_VCPUS],
 }
 
 impl RunQueue {
-    /// A queue of nobody. A share is kept to within `slice`, in TSC ticks, from 1 to 2^32. Nobody will come who weighs more than
-    /// `heaviest`, from 1 to [`crate::MAX_WEIGHT`], and who weighs that much runs for nearly a slice at a time.
+    /// A queue of nobody. A share is kept to within `slice`, in TSC ticks, from 1 to 2^30. Nobody will come who weighs more than
+    /// `heaviest`, from 1 to [`crate::MAX_WEIGHT`]. Who weighs that much runs for nearly a slice at a time, others as much shorter as
+    /// they weigh less.
+    ///
+    /// But nobody runs for less than `least`, so that a switch is worth its time: by as much as a request would be shorter the decision after
+    /// it comes late, and all that is said of late decisions applies.
     ///
     /// It is 11 KiB, and mostly zeros: a constant of it would weigh as much in the image.
     #[must_use]
-    pub const fn new(slice: u64, heaviest: u32) -> Self {
+    pub const fn new(slice: u64, heaviest: u32, least: u64) -> Self {
         Self {
             now: 0,
             next_alarm: u64::MAX,
@@ -115,6 +121,7 @@ impl RunQueue {
             requests: [0; MAX_VCPUS],
             alive: 0,
             heaviest,
+            least,
             alarms: Alarms::new(),
             entries: [Entry::NOBODY; MAX_VCPUS],
         }
@@ -135,7 +142,7 @@ impl RunQueue {
         if self.entries[number].state.is_none() {
             self.entries[number] = Entry { member, state: Some(state), ..Entry::NOBODY };
             self.paces[number] = Pace::new(member.weight);
-            self.requests[number] = self.paces[number].ticks(self.calendar.length());
+            self.requests[number] = self.paces[number].ticks(self.calendar.length()).max(self.least);
             (self.ran[number], self.switches[number]) = (0, 0);
             self.notes[number] = 0;
             self.alive += u8::from(state != State::Stopped);

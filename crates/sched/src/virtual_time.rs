@@ -4,8 +4,8 @@ use core::cmp::Ordering;
 
 /// A point of virtual time, in 2^-24 ticks for a weight of 1.
 ///
-/// It wraps. Two points that are compared are never more than 2^62 apart: whoever competes is within a few requests of
-/// the others, and whoever does not compete has no point.
+/// It wraps. Two points that are compared are never more than 2^62 apart: whoever is ready is within a few requests of the others, or as much
+/// further as a decision was late; whoever is gone is looked at before the others are that far away.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Default)]
 pub(crate) struct VirtualTime(u64);
 
@@ -46,11 +46,10 @@ impl Pace {
         ((ticks as u128 * self.inverse as u128) >> (INVERSE_SHIFT - SHIFT)) as u64
     }
 
-    /// Into how many ticks a stretch of virtual time goes, at least 8: an eighth of them is a request too.
+    /// How many whole ticks a stretch of virtual time is.
     #[expect(clippy::cast_possible_truncation, reason = "it is at most a slice")]
     pub(crate) const fn ticks(self, span: u64) -> u64 {
-        let ticks = (span as u128 * self.weight as u128) >> SHIFT;
-        if ticks < 8 { 8 } else { ticks as u64 }
+        ((span as u128 * self.weight as u128) >> SHIFT) as u64
     }
 }
 

@@ -14,7 +14,7 @@ const VCPUS: u16 = 64;
 /// The most instructions of any decision.
 const LIMIT: u64 = 150;
 /// Decisions of a counted process.
-const DECISIONS: u32 = 2_000;
+const DECISIONS: u32 = 1_000;
 /// What the vCPUs of the counted process do, and how many different weights they have.
 const LOAD: &str = "SCHED_COST_LOAD";
 const WEIGHTS: &str = "SCHED_COST_WEIGHTS";
@@ -22,8 +22,10 @@ const WEIGHTS: &str = "SCHED_COST_WEIGHTS";
 /// What the vCPUs do. `compute`: every slice is used up. `pinned`: the same, and each may run on one processor only. `halt`: each halts when
 /// it likes, and about half of them sleep. `preempt`: most compute; an eighth of them wake, work for a hundredth of a slice and halt
 /// again, so that slices are cut short. `sleep`: each computes for up to a slice, and sleeps until its alarm. `spin`: each computes or spins.
-/// `long`: as `compute`, with the longest slices.
-const LOADS: [&str; 7] = ["compute", "pinned", "halt", "preempt", "sleep", "spin", "long"];
+/// `long`: as `compute`, with the longest slices. `few`: all but one to three sleep, and are woken and halt at any moment. [`MIX`].
+const LOADS: [&str; 9] = ["compute", "pinned", "halt", "preempt", "sleep", "spin", "long", "few", MIX];
+/// All of this at random, on two processors between which vCPUs move.
+const MIX: &str = "mix";
 /// As `halt`, but decisions come up to three slices late, for which there is no limit.
 const LATE: &str = "late";
 
@@ -55,12 +57,15 @@ fn decide() {
     let (Ok(load), Ok(weights)) = (std::env::var(LOAD), std::env::var(WEIGHTS)) else { return };
     let weights: usize = weights.parse().unwrap();
     let all = &[100, 200, 300, 700, 1, 1000, 50, 400][..weights];
-    let slice = if load == "long" { 1 << 32 } else { SLICE };
-    let mut queue = RunQueue::new(slice, *all.iter().max().unwrap());
+    let slice = if load == "long" { 1 << 30 } else { SLICE };
+    let mut queue = RunQueue::new(slice, *all.iter().max().unwrap(), 1);
     for vcpu in 0..VCPUS {
         let weight = all[usize::from(vcpu) % weights];
         let allowed = if load == "pinned" { Set(1) } else { Set::ALL };
         queue.add(Member { vcpu, vm: vcpu % 4, weight, allowed }, State::Ready, 0).unwrap();
+    }
+    if load == MIX {
+        return mix(&mut queue, *all.iter().max().unwrap());
     }
     let (mut now, mut random, mut asleep) = (0, Random(1), Vec::new());
     let (mut cause, mut causes) = (0, String::new());
@@ -74,7 +79,7 @@ fn decide() {
         let (ran, alarm) = match load.as_str() {
             "halt" | LATE => (random.below(2 * SLICE), u64::MAX),
             "preempt" if vcpu.is_some_and(|vcpu| vcpu % 8 == 0) => (SLICE / 100, u64::MAX),
-            "preempt" | "spin" => (random.below(SLICE), u64::MAX),
+            "preempt" | "spin" | "few" => (random.below(SLICE), u64::MAX),
             "sleep" => (random.below(SLICE), now + 32 * SLICE + random.below(64 * SLICE)),
             _ => (slice, u64::MAX),
         };
@@ -89,6 +94,10 @@ fn decide() {
             ),
             "preempt" => (ran == SLICE / 100, ran != SLICE / 100),
             "sleep" => (now < until, false),
+            "few" => {
+                let awake = usize::from(VCPUS) - asleep.len();
+                (awake > 3 || awake > 1 && random.below(3) == 0, awake <= 3 && random.below(3) == 0)
+            }
             _ => (false, false),
         };
         cause = 0;
@@ -106,6 +115,66 @@ fn decide() {
             queue.spins(vcpu, now);
             cause = 3;
         }
+    }
+    println!("{CAUSED}{causes}");
+}
+
+/// The counted process, when anything may happen on two processors, of which `first` has all vCPUs.
+fn mix(first: &mut RunQueue, heaviest: u32) {
+    let mut second = RunQueue::new(SLICE, heaviest, 1);
+    let (mut now, mut random, mut causes) = (0, Random(1), String::new());
+    let mut until = [0; 2];
+    let (mut here, mut cause) = (0, 0);
+    for _ in 0..DECISIONS {
+        let (queue, other) = if here == 0 { (&mut *first, &mut second) } else { (&mut second, &mut *first) };
+        causes += &cause.to_string();
+        until[here] = match decision(queue, now) {
+            Decision::Run { until, .. } | Decision::Idle { until } => until,
+            Decision::AllStopped => u64::MAX,
+        };
+        let wanted = until[0].min(until[1]);
+        now = wanted.min(now + (random.below(2 * SLICE) >> random.below(10)));
+        // Whose decision is due has it in time.
+        if now == wanted {
+            here = usize::from(until[0] != now);
+            cause = 0;
+            continue;
+        }
+        let vcpu = u16::try_from(random.below(VCPUS.into())).unwrap_or(0);
+        let running = queue.running();
+        cause = match (random.below(8), running) {
+            (0, Some(running)) => {
+                queue.halted(running, u64::MAX, now);
+                1
+            }
+            (1, Some(running)) => {
+                queue.halted(running, now + random.below(4 * SLICE), now);
+                1
+            }
+            (2, Some(running)) => {
+                queue.spins(running, now);
+                3
+            }
+            (3, Some(running)) => {
+                queue.preempted(running, now);
+                0
+            }
+            (4, _) => {
+                if let Some(migrant) = queue.take(0, now) {
+                    other.receive(migrant, now);
+                    until[1 - here] = now;
+                }
+                0
+            }
+            (5, _) => {
+                (0..VCPUS).for_each(|vcpu| _ = queue.wake(vcpu, now));
+                2
+            }
+            _ => {
+                let _ = queue.wake(vcpu, now);
+                2
+            }
+        };
     }
     println!("{CAUSED}{causes}");
 }

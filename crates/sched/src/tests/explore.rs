@@ -35,7 +35,7 @@ struct Queue {
 
 impl Queue {
     fn real(&self) -> RunQueue {
-        let mut queue = RunQueue::new(SLICE, 1);
+        let mut queue = RunQueue::new(SLICE, 1, 1);
         let add = |queue: &mut RunQueue, vcpu, short| {
             queue.add(member(vcpu), if short { State::Halted } else { State::Ready }, 0).unwrap();
             if short {
@@ -244,7 +244,7 @@ impl World {
                 At::Give(vcpu)
             }
             At::Give(vcpu) => {
-                let migrant = Migrant { member: member(vcpu), counters: crate::Counters::default() };
+                let migrant = Migrant { member: member(vcpu), counters: crate::Counters::default(), woken_at: None };
                 world.queue(other, |queue| queue.receive(migrant, 0));
                 world.signals(|signals| signals.moves(vcpu, other));
                 At::Given

@@ -50,9 +50,9 @@ struct Processor {
 }
 
 impl Processor {
-    fn new(weights: &[u32], vms: u16, slice: u64) -> Self {
+    fn new(weights: &[u32], vms: u16, slice: u64, least: u64) -> Self {
         let heaviest = *weights.iter().max().unwrap();
-        let mut queue = RunQueue::new(slice, heaviest);
+        let mut queue = RunQueue::new(slice, heaviest, least);
         let mut all = Vec::new();
         for (&weight, vcpu) in weights.iter().zip(0..) {
             let member = Member { vcpu, vm: vcpu % vms, weight, allowed: Set::ALL };
@@ -68,7 +68,7 @@ impl Processor {
                 owed: false,
             });
         }
-        let (slice, heaviest, late) = (slice as f64, heaviest.into(), 0.0);
+        let (slice, heaviest, late) = (slice as f64, heaviest.into(), if least > 1 { least as f64 } else { 0.0 });
         let mut processor =
             Self { queue, slice, heaviest, late, now: 0, running: None, payer: 0, all, looks: 0, ran: 0, waited: 0 };
         processor.decide();
@@ -275,11 +275,13 @@ struct Habits {
     spins: u64,
     /// A decision comes up to so many slices too late; otherwise in time.
     late: u64,
+    /// Nobody runs for less.
+    least: u64,
 }
 
 fn run(weights: &[u32], habits: &Habits, slice: u64, steps: u32, seed: u64) -> Processor {
     let mut random = Random(seed);
-    let mut processor = Processor::new(weights, 2, slice);
+    let mut processor = Processor::new(weights, 2, slice, habits.least);
     for _ in 0..steps {
         let chance = random.below(100);
         let (wakes, spins) = (habits.halts + habits.wakes, habits.halts + habits.wakes + habits.spins);
@@ -303,10 +305,10 @@ fn run(weights: &[u32], habits: &Habits, slice: u64, steps: u32, seed: u64) -> P
 }
 
 const KINDS: [Habits; 4] = [
-    Habits { halts: 0, wakes: 0, spins: 0, late: 0 },
-    Habits { halts: 10, wakes: 20, spins: 0, late: 0 },
-    Habits { halts: 40, wakes: 45, spins: 0, late: 0 },
-    Habits { halts: 10, wakes: 15, spins: 30, late: 0 },
+    Habits { halts: 0, wakes: 0, spins: 0, late: 0, least: 1 },
+    Habits { halts: 10, wakes: 20, spins: 0, late: 0, least: 1 },
+    Habits { halts: 40, wakes: 45, spins: 0, late: 0, least: 1 },
+    Habits { halts: 10, wakes: 15, spins: 30, late: 0, least: 1 },
 ];
 const WEIGHTS: [&[u32]; 5] = [&[1, 2, 3], &[1, 1, 1, 1], &[1, 1000], &[7, 7, 7, 100, 100, 333, 1, 1, 1, 333], &[5; 64]];
 
@@ -327,12 +329,12 @@ fn clocks_wrap() {
     let seldom = Habits { halts: 1, wakes: 1, ..KINDS[0] };
     for (habits, seed) in KINDS.iter().chain([&seldom]).zip(1..) {
         for weights in WEIGHTS {
-            run(weights, habits, 1 << 32, 2_000, seed);
+            run(weights, habits, 1 << 30, 10_000, seed);
         }
     }
 }
 
-/// A late decision costs the others as much as it is late, however late it is, and no more.
+/// A late decision costs the others as much as it is late, and no more.
 #[test]
 fn late_decisions_are_made_up_for() {
     for (habits, seed) in KINDS.iter().zip(1..) {
@@ -340,6 +342,9 @@ fn late_decisions_are_made_up_for() {
             for late in [1, 10, 1000] {
                 run(weights, &Habits { late, ..*habits }, SLICE, 5_000, seed);
             }
+            run(weights, &Habits { least: SLICE / 4, ..*habits }, SLICE, 5_000, seed);
+            // As late and for as long as is charged.
+            run(weights, &Habits { late: 14, ..*habits }, 1 << 26, 5_000, seed);
         }
     }
 }
@@ -347,7 +352,7 @@ fn late_decisions_are_made_up_for() {
 /// Three that compute, of weights 1, 2 and 3, get a sixth, a third and a half.
 #[test]
 fn three_that_compute_get_their_shares() {
-    let mut processor = Processor::new(&[1, 2, 3], 1, SLICE);
+    let mut processor = Processor::new(&[1, 2, 3], 1, SLICE, 1);
     while processor.now < 600 * SLICE {
         processor.pass(u64::MAX / 2, 0);
         processor.decide();

@@ -12,7 +12,7 @@ fn member(vcpu: u16, vm: u16, weight: u32) -> Member {
 
 /// Ready vCPUs of one weight, each of the VM that `vms` says.
 fn queue(vms: &[u16]) -> RunQueue {
-    let mut queue = RunQueue::new(SLICE, 1);
+    let mut queue = RunQueue::new(SLICE, 1, 1);
     for (&vm, vcpu) in vms.iter().zip(0..) {
         queue.add(member(vcpu, vm, 1), State::Ready, 0).unwrap();
     }
@@ -96,6 +96,48 @@ fn alone_for_days() {
     }
 }
 
+/// A debt is paid though nobody looks for it in minutes, while clocks wrap.
+#[test]
+fn old_debts_are_paid() {
+    for stops in [0x8f, 0x90, 0xff, 0x120, 0x17f] {
+        let mut queue = RunQueue::new(1 << 30, 1, 1);
+        for vcpu in 0..3 {
+            queue.add(member(vcpu, 0, 1), State::Ready, 0).unwrap();
+        }
+        queue.next(0);
+        queue.halted(0, u64::MAX, 1 << 29);
+        let mut now = 1 << 29;
+        while now < stops << 33 {
+            let Decision::Run { until, .. } = queue.next(now) else { panic!("two compute") };
+            now = until;
+        }
+        assert_eq!(queue.wake(0, now), Wake::Ready);
+        let short = queue.requests[0] / 8;
+        assert_eq!(queue.next(now), run(0, now + short), "after {now} ticks");
+        queue.halted(0, u64::MAX, now + 1);
+        queue.stopped(1, now + 2);
+        let mut is_alone = false;
+        for turn in 0..3 {
+            is_alone |= queue.next(now + turn * (1 << 30)) == run(2, u64::MAX);
+        }
+        assert!(is_alone, "no debt is longer than that");
+    }
+}
+
+/// Who goes on with a new request has not got the processor anew.
+#[test]
+fn switches_are_counted() {
+    let mut queue = queue(&[0, 1]);
+    for turn in 0..10 {
+        queue.next(turn * REQUEST);
+    }
+    queue.halted(1, u64::MAX, 10 * REQUEST);
+    for turn in 10..20 {
+        queue.next(turn * REQUEST);
+    }
+    assert_eq!((queue.counters(0).switches, queue.counters(1).switches), (6, 5));
+}
+
 /// A timer of a halted vCPU ends the slice of another one and the sleep of the processor.
 #[test]
 fn alarms() {
@@ -133,7 +175,7 @@ fn a_spinning_vcpu_lends_its_time() {
 /// One that waits goes to a processor where it may run, with its past; the one that runs stays.
 #[test]
 fn moving() {
-    let mut from = RunQueue::new(SLICE, 1);
+    let mut from = RunQueue::new(SLICE, 1, 1);
     let pinned = Member { allowed: Set(0b01), ..member(1, 0, 1) };
     from.add(member(0, 0, 1), State::Ready, 0).unwrap();
     from.add(pinned, State::Ready, 0).unwrap();
@@ -144,16 +186,24 @@ fn moving() {
     assert_eq!((taken.member.vcpu, from.state(2), from.candidate(1)), (2, None, None));
     assert!(from.take(1, 50).is_none() && from.has_waiting());
     assert_eq!(from.wake(2, 50), Wake::Elsewhere);
-    let mut to = RunQueue::new(SLICE, 1);
+    let mut to = RunQueue::new(SLICE, 1, 1);
     to.receive(taken, 60);
     assert_eq!(to.next(60), run(2, u64::MAX));
     assert_eq!((to.counters(2).migrations, to.counters(2).waited), (1, 50));
+    // How soon it ran after a wake is known there too.
+    from.add(member(3, 1, 1), State::Halted, 60).unwrap();
+    from.wake(3, 70);
+    to.receive(from.take(1, 80).unwrap(), 90);
+    assert_eq!(to.next(100), run(2, 60 + REQUEST), "it does not preempt here");
+    to.halted(2, u64::MAX, 110);
+    assert_eq!(to.next(110), run(3, 110 + REQUEST));
+    assert_eq!((to.counters(3).wakes, to.counters(3).longest_wake, to.counters(3).waited), (1, 40, 30));
 }
 
 /// What there is no room for, and who may choose a home first.
 #[test]
 fn limits_and_homes() {
-    let mut queue = RunQueue::new(SLICE, 7);
+    let mut queue = RunQueue::new(SLICE, 7, 1);
     for (vcpu, weight, expected) in [
         (0, 1, Ok(())),
         (63, 7, Ok(())),
