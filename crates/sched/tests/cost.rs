@@ -22,8 +22,11 @@ const WEIGHTS: &str = "SCHED_COST_WEIGHTS";
 /// What the vCPUs do. `compute`: every slice is used up. `pinned`: the same, and each may run on one processor only. `halt`: each halts when
 /// it likes, and about half of them sleep. `preempt`: most compute; an eighth of them wake, work for a hundredth of a slice and halt
 /// again, so that slices are cut short. `sleep`: each computes for up to a slice, and sleeps until its alarm. `spin`: each computes or spins.
-/// `long`: as `compute`, with the longest slices. `few`: all but one to three sleep, and are woken and halt at any moment. [`MIX`].
-const LOADS: [&str; 9] = ["compute", "pinned", "halt", "preempt", "sleep", "spin", "long", "few", MIX];
+/// `long`: as `compute`, with the longest slices. `few`: all but one to three sleep, and are woken and halt at any moment. [`DEBT`], [`MIX`].
+const LOADS: [&str; 10] = ["compute", "pinned", "halt", "preempt", "sleep", "spin", "long", "few", DEBT, MIX];
+/// One who is in debt comes back while nobody waits, and the one that runs has just been woken: its short request ends before the
+/// other's turn.
+const DEBT: &str = "debt";
 /// All of this at random, on two processors between which vCPUs move.
 const MIX: &str = "mix";
 /// As `halt`, but decisions come up to three slices late, for which there is no limit.
@@ -63,6 +66,9 @@ fn decide() {
         let weight = all[usize::from(vcpu) % weights];
         let allowed = if load == "pinned" { Set(1) } else { Set::ALL };
         queue.add(Member { vcpu, vm: vcpu % 4, weight, allowed }, State::Ready, 0).unwrap();
+    }
+    if load == DEBT {
+        return debt();
     }
     if load == MIX {
         return mix(&mut queue, *all.iter().max().unwrap());
@@ -115,6 +121,34 @@ fn decide() {
             queue.spins(vcpu, now);
             cause = 3;
         }
+    }
+    println!("{CAUSED}{causes}");
+}
+
+/// The counted process of that load: the same five decisions again and again.
+fn debt() {
+    let mut causes = String::new();
+    while causes.len() < DECISIONS as usize {
+        let mut queue = RunQueue::new(SLICE, 1, 1);
+        for vcpu in 0..VCPUS {
+            let state = if vcpu < 2 { State::Ready } else { State::Halted };
+            let added = queue.add(Member { vcpu, vm: vcpu % 4, weight: 1, allowed: Set::ALL }, state, 0);
+            assert_eq!(added, Ok(()));
+        }
+        let _ = decision(&mut queue, 0);
+        queue.halted(0, u64::MAX, SLICE / 2);
+        let _ = decision(&mut queue, SLICE / 2);
+        let now = SLICE / 2 + 1000;
+        let _ = queue.wake(2, now);
+        queue.halted(1, u64::MAX, now);
+        let short = decision(&mut queue, now);
+        let _ = queue.wake(0, now + 100);
+        let _ = decision(&mut queue, now + 100);
+        assert_eq!(queue.running(), Some(2), "the other one is in debt");
+        if let Decision::Run { until, .. } = short {
+            let _ = decision(&mut queue, until);
+        }
+        causes += "01120";
     }
     println!("{CAUSED}{causes}");
 }
