@@ -154,7 +154,8 @@ const LEAST: u64 = 10_000;
 fn new_queues(members: &[Member], processors: u32) -> Result<&'static [Lock<RunQueue>], Sentence> {
     let slice = tsc::frequency() / 100;
     Ok(leak(processors as usize, |processor| {
-        let may_come = members.iter().filter(|member| member.allowed.0 >> (processor & 63) & 1 != 0);
+        let processor = u16::try_from(processor).unwrap_or(u16::MAX);
+        let may_come = members.iter().filter(|member| member.allowed.has(processor));
         let heaviest = may_come.map(|member| member.weight).max();
         Lock::new(RunQueue::new(slice, heaviest.unwrap_or(1), LEAST))
     })?)

@@ -7,7 +7,7 @@ use crate::virtual_time::{Pace, VirtualTime};
 
 /// More ticks than this at a time are not charged, and no slice is longer. A vCPU may have run alone for days, and nobody is there to
 /// compare with.
-pub(crate) const LONGEST: u64 = 1 << 30;
+const LONGEST: u64 = 1 << 30;
 /// How far a sum of starts may grow before the clock's origin is moved. Sixty-four who are ahead by the longest slice and as much late
 /// add twice that.
 const FAR: i64 = 1 << 60;
@@ -39,17 +39,17 @@ struct Sum {
 impl Sum {
     const NONE: Self = Self { starts: 0, weight: 0 };
 
-    /// With one more: its start, from the origin on.
-    const fn with(self, pace: Pace, start: i64) -> Self {
+    /// With one more, whose start is `offset` from the origin.
+    const fn with(self, pace: Pace, offset: i64) -> Self {
         Self {
-            starts: self.starts.wrapping_add(pace.weight().wrapping_mul(start)),
+            starts: self.starts.wrapping_add(pace.weight().wrapping_mul(offset)),
             weight: self.weight + pace.weight(),
         }
     }
 
-    const fn without(self, pace: Pace, start: i64) -> Self {
+    const fn without(self, pace: Pace, offset: i64) -> Self {
         Self {
-            starts: self.starts.wrapping_sub(pace.weight().wrapping_mul(start)),
+            starts: self.starts.wrapping_sub(pace.weight().wrapping_mul(offset)),
             weight: self.weight - pace.weight(),
         }
     }
@@ -69,7 +69,7 @@ impl Clock {
     pub(crate) const NEW: Self =
         Self { origin: VirtualTime::ZERO, ready: Sum::NONE, gone: Sum::NONE, debtors: 0, last_debt: VirtualTime::ZERO };
 
-    /// From the origin on.
+    /// Of a start, from the origin on.
     const fn offset(&self, start: VirtualTime) -> i64 {
         start.since(self.origin).cast_signed()
     }
@@ -103,7 +103,7 @@ impl RunQueue {
         let used = self.now - before;
         let ran = &mut self.ran[running.vcpu as usize % crate::MAX_VCPUS];
         *ran = ran.wrapping_add(used);
-        let pace = self.paces[running.payer as usize % crate::MAX_VCPUS];
+        let pace = self.pace(running.payer);
         let span = pace.span(used.min(LONGEST));
         let start = self.calendar.start_mut(running.payer);
         *start = start.after(span);
@@ -148,8 +148,8 @@ impl RunQueue {
 
     /// One who is gone is not counted any more.
     fn forget(&mut self, vcpu: u16) {
-        let start = self.clock.offset(self.calendar.start(vcpu));
-        self.clock.gone = self.clock.gone.without(self.pace(vcpu), start);
+        let offset = self.clock.offset(self.calendar.start(vcpu));
+        self.clock.gone = self.clock.gone.without(self.pace(vcpu), offset);
         self.clock.debtors &= !bit(vcpu);
     }
 
@@ -166,9 +166,8 @@ impl RunQueue {
         } else {
             *self.calendar.start_mut(vcpu) = virtual_now;
         }
-        let start = self.clock.offset(self.calendar.start(vcpu));
-        self.clock.ready = self.clock.ready.with(self.pace(vcpu), start);
         let start = self.calendar.start(vcpu);
+        self.clock.ready = self.clock.ready.with(self.pace(vcpu), self.clock.offset(start));
         let is_short = is_woken && !is_in_debt;
         let turn = if is_short { self.calendar.turn_of_short(start) } else { start };
         if is_short {
@@ -199,9 +198,9 @@ impl RunQueue {
         let now = self.now;
         let entry = self.entry_mut(vcpu);
         entry.ready = entry.ready.wrapping_add(now);
-        let start = self.calendar.start(vcpu);
+        let (pace, start) = (self.pace(vcpu), self.calendar.start(vcpu));
         let clock = &mut self.clock;
-        let (pace, offset) = (self.paces[usize::from(vcpu) % crate::MAX_VCPUS], clock.offset(start));
+        let offset = clock.offset(start);
         clock.ready = clock.ready.without(pace, offset);
         clock.gone = clock.gone.with(pace, offset);
         clock.last_debt = if clock.debtors == 0 { start } else { clock.last_debt.max(start) };
@@ -243,6 +242,7 @@ impl RunQueue {
         self.clock.debtors != 0
     }
 
+    #[inline]
     pub(crate) const fn pace(&self, vcpu: u16) -> Pace {
         self.paces[vcpu as usize % crate::MAX_VCPUS]
     }

@@ -7,7 +7,8 @@ use vlapic::Hardware;
 
 use super::event::{EVENTS, Event};
 use super::oracle::Mode8;
-use super::system::{Bench, VCPUS};
+use super::state::VCPUS;
+use super::system::Bench;
 
 pub(super) const ALL: Hardware =
     Hardware { tpr_shadow: true, accesses: true, delivery: true, posting: true, x2apic: true };

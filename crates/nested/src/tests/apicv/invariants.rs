@@ -8,7 +8,8 @@ use vmcs::fields::*;
 
 use super::machine;
 use super::oracle::{EDGE, LEVEL, Mode8, Oracle, highest};
-use super::system::{Bench, System, Vcpu, vmcs02};
+use super::state::{System, Vcpu};
+use super::system::{Bench, vmcs02};
 use crate::current::Vmcs01;
 
 impl Bench {

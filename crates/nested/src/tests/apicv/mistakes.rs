@@ -8,7 +8,8 @@ use vlapic::Assist;
 
 use super::event::{EVENTS, Event};
 use super::explore::ALL;
-use super::system::{Bench, System, VCPUS};
+use super::state::{System, VCPUS};
+use super::system::Bench;
 use crate::deferred_apicv::Update;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

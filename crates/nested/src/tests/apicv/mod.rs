@@ -20,4 +20,5 @@ mod invariants;
 mod machine;
 mod mistakes;
 mod oracle;
+mod state;
 mod system;

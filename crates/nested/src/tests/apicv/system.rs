@@ -1,7 +1,6 @@
 //! What is tested, on the processor of [`machine`](super::machine), beside the oracle.
 
 use std::cell::RefCell;
-use std::hash::{DefaultHasher, Hash, Hasher};
 
 use arch::apic::{Message, Register};
 use arch::{HostPhys, Msr, Width};
@@ -16,46 +15,10 @@ use super::event::Event;
 use super::machine::{self, Done, Vmcs, Way};
 use super::mistakes::Mistake;
 use super::oracle::{EDGE, LEVEL, Mode8, Oracle};
+use super::state::{System, VCPUS, Vcpu};
 use crate::current::Vmcs01;
 use crate::deferred_apicv::{Deferred, Update};
 use crate::l1_apic::{ApicPages, L1Apic};
-
-pub(super) const VCPUS: usize = 2;
-
-#[derive(Clone, Debug)]
-pub(super) struct Vcpu {
-    pub(super) apic: L1Apic,
-    /// IRR, ISR and TPR in the virtual-APIC page.
-    page: (VectorSet, VectorSet, u32),
-    pub(super) vmcs01: Vmcs,
-    pub(super) vmcs02: Vmcs,
-    pub(super) deferred: Deferred,
-    pub(super) in_l2: bool,
-    /// [`EDGE`] stands in the descriptor.
-    posted: bool,
-    /// It was posted and has not arrived.
-    owed: bool,
-    /// L0 waits for the guest to be ready for an interrupt.
-    pub(super) window: bool,
-    pub(super) oracle: Oracle,
-}
-
-/// The VM: a state of the exploration.
-#[derive(Clone, Debug)]
-pub(super) struct System {
-    pub(super) vcpus: [Vcpu; VCPUS],
-    pub(super) blocked: bool,
-    pub(super) hyper_v: [bool; VCPUS],
-}
-
-impl Vcpu {
-    /// What was posted arrives, once.
-    fn arrives(&mut self) {
-        if std::mem::take(&mut self.owed) {
-            self.oracle.accept(EDGE);
-        }
-    }
-}
 
 /// What states share: memory that only one of them uses at a time.
 pub(super) struct Bench {
@@ -428,33 +391,4 @@ pub(super) fn vmcs02() -> Vmcs {
 /// Software enables the APIC.
 fn enable(vcpu: &mut Vcpu) {
     vcpu.apic.registers().write_mmio(Register::SVR.0, Width::Dword, 0x1ff, 0, &Ear::default());
-}
-
-impl System {
-    /// What tells two states apart.
-    pub(super) fn fingerprint(&self) -> u64 {
-        let mut hasher = DefaultHasher::new();
-        (self.blocked, self.hyper_v).hash(&mut hasher);
-        for vcpu in &self.vcpus {
-            (vcpu.oracle, vcpu.in_l2, vcpu.posted, vcpu.owed, vcpu.window, vcpu.vmcs01, vcpu.vmcs02).hash(&mut hasher);
-            let words = |set: &VectorSet| set.words();
-            (words(&vcpu.page.0), words(&vcpu.page.1), vcpu.page.2).hash(&mut hasher);
-            vcpu.apic.hash_for_tests(&mut hasher);
-            for update in vcpu.deferred.waiting() {
-                update.kind().hash(&mut hasher);
-                match update {
-                    Update::Controls { delivery, posting } => (delivery, posting).hash(&mut hasher),
-                    Update::Mode { accesses, x2apic, msr_bitmap } => {
-                        (accesses, x2apic, msr_bitmap.get()).hash(&mut hasher);
-                    }
-                    Update::ApicPage { eptp } | Update::TscOffset(eptp) => eptp.hash(&mut hasher),
-                    Update::InService(value) | Update::Requested(value) | Update::TprThreshold(value) => {
-                        value.hash(&mut hasher);
-                    }
-                    Update::EoiExits(set) => set.words().hash(&mut hasher),
-                }
-            }
-        }
-        hasher.finish()
-    }
 }
